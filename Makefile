@@ -1,0 +1,48 @@
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+LOCK   := uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --quiet
+
+.PHONY: demo test check unit e2e lint types bench lock clean
+
+demo: $(VENV)/.run       ## start the exporter on the embedded simulated API
+	$(BIN)/managed-agents-exporter --demo
+
+test: $(VENV)/.test      ## everything CI runs; installs what it needs, Debian packages too
+	.ci/debian-packages
+	$(MAKE) lint types unit e2e
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/.test
+	$(BIN)/mypy
+
+unit: $(VENV)/.test
+	$(BIN)/coverage run -m pytest -m "not e2e"
+	$(BIN)/coverage report
+
+e2e: $(VENV)/.test
+	$(BIN)/python -m pytest -m e2e
+
+lock:                    ## renew the hashed lock files (needs uv)
+	$(LOCK) pyproject.toml -o requirements/run.lock
+	$(LOCK) pyproject.toml --extra test -o requirements/test.lock
+	$(LOCK) pyproject.toml --extra bench -o requirements/bench.lock
+
+$(VENV)/bin/python:
+	.ci/venv $(PYTHON) $(VENV)
+
+$(VENV)/.run: requirements/run.lock pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/run.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+$(VENV)/.test: requirements/test.lock $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/test.lock
+	touch $@
+
+clean:
+	rm -rf $(VENV) dist build

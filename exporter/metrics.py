@@ -1,0 +1,1 @@
+"""The catalogue of metrics as data, and the families of a snapshot. Pure."""
