@@ -80,13 +80,13 @@ WORK_STOP = _environment("work_stop_seconds", "histogram", "Time from the reques
 WORK_CREATED = _environment(
     "work_created_total", "counter", "Work items first seen since the exporter started reading the environment."
 )
-WORK_FINISHED = _environment(
-    "work_finished_total", "counter", "Work items seen to stop, by outcome.", "outcome"
-)
+WORK_FINISHED = _environment("work_finished_total", "counter", "Work items seen to stop, by outcome.", "outcome")
 
 UP = _environment("up", "gauge", "1 if the environment's stats are current, 0 otherwise.")
 LIST_UP = _environment(
-    "list_up", "gauge", "1 if the environment's listing is complete and current, 0 otherwise; absent when listing is off."
+    "list_up",
+    "gauge",
+    "1 if the environment's listing is complete and current, 0 otherwise; absent when listing is off.",
 )
 DATA_TIMESTAMP = _environment(
     "data_timestamp_seconds",
@@ -98,7 +98,11 @@ SCRAPE_DURATION = _environment(
     "scrape_duration_seconds", "gauge", "How long the last read of the source took.", "source"
 )
 ENVIRONMENT_INFO = _environment(
-    "environment_info", "gauge", "Always 1; how the environment's workers are run and where it was learnt of.", "worker_mode", "origin"
+    "environment_info",
+    "gauge",
+    "Always 1; how the environment's workers are run and where it was learnt of.",
+    "worker_mode",
+    "origin",
 )
 
 EXPORTER_BUILD_INFO = _exporter("build_info", "gauge", "Always 1; the version that runs.", "version", "python_version")
@@ -130,7 +134,9 @@ CONFIG_RELOAD_SUCCESSFUL = _exporter(
     "config_last_reload_successful", "gauge", "1 if the last attempt to load the configuration succeeded."
 )
 CONFIG_RELOAD_TIMESTAMP = _exporter(
-    "config_last_reload_success_timestamp_seconds", "gauge", "Unix time of the last successful load of the configuration."
+    "config_last_reload_success_timestamp_seconds",
+    "gauge",
+    "Unix time of the last successful load of the configuration.",
 )
 SCHEMA_DRIFT = _exporter(
     "schema_drift_total", "counter", "Values from the API that this version does not know, by field.", "field"
