@@ -139,7 +139,7 @@ class FileSecret:
             self._follow()
         except OSError as error:
             self._signature = None
-            self._problem = f"{_reason(error)}: {self._path}"
+            self._problem = f"{system_words(error)}: {self._path}"
         return _settled(self._last_good, self._problem)
 
     def forget(self) -> None:
@@ -194,7 +194,7 @@ def _settled(last_good: Secret | None, problem: str | None) -> Secret:
     return last_good
 
 
-def _reason(error: OSError) -> str:
+def system_words(error: OSError) -> str:
     """Return the system's words for the error in the tone of a message: `no such file`, `permission denied`."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
