@@ -7,6 +7,7 @@ import base64
 import itertools
 import json
 import math
+import re
 from collections import deque
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from exporter.simulator.world import World
 
-VERSION = "2023-06-01"
+VERSION = re.compile(r"20\d\d-\d\d-\d\d")  # the documents say 2023-06-01, the newest SDK sends a later one
 BETA = "managed-agents-"
 BLOCK_MAX_MS = 999
 MINUTE_S = 60.0
@@ -256,8 +257,8 @@ class Simulator:
             raise Invalid("beta: this endpoint needs the query parameter beta=true")
         if not self.options.check_headers:
             return
-        if request.headers.get("anthropic-version") != VERSION:
-            raise Invalid(f"anthropic-version: must be {VERSION}")
+        if not VERSION.fullmatch(request.headers.get("anthropic-version", "")):
+            raise Invalid("anthropic-version: must be a date, such as 2023-06-01")
         if not any(word.strip().startswith(BETA) for word in request.headers.get("anthropic-beta", "").split(",")):
             raise Invalid("anthropic-beta: must name the managed-agents beta")
 
