@@ -118,7 +118,7 @@ _NOTHING_CONFIGURED = (
     " ANTHROPIC_ENVIRONMENT_KEY; --demo shows the exporter at work without any of them"
 )
 _NOTHING_TO_EXPORT = "nothing to export: list an environment, or set discovery.enabled: true, or start with --demo"
-_NOT_SHOWN = "not found, and not shown because it looks like the secret itself, which is never written into the file"
+_NOT_SHOWN = "not usable, and not shown in case it is the secret itself, which is never written into the file"
 
 _ID = re.compile(r"env_[A-Za-z0-9_]{1,96}")
 _ID_EXPECTED = "env_ and 1 to 96 letters, digits or underscores"
@@ -152,6 +152,8 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
 def parse(yaml_text: str, *, directory: Path, environ: Mapping[str, str]) -> Config:
     """Return what the YAML says, with relative paths taken from `directory`. Raises ConfigError."""
     document = Document(yaml_text)
+    if not document.legible:
+        raise ConfigError(document.problems())
     config = _config(document.root, _Surroundings(directory, environ))
     if problems := document.problems():
         raise ConfigError(problems)
@@ -207,7 +209,7 @@ def _config(root: Section, around: _Surroundings) -> Config:
             "discovery",
             "needs an API key to list the organisation's environments: give api.api_key_file or api_key_env",
         )
-    if not config.environments and not config.discovery.enabled:
+    if not root.given("environments") and not config.discovery.enabled:
         root.note("environments", _NOTHING_TO_EXPORT)
     return config
 
@@ -301,21 +303,21 @@ def _environment(section: Section, around: _Surroundings) -> EnvironmentConfig:
 
 def _note_doubles(sections: list[Section], environments: tuple[EnvironmentConfig, ...]) -> None:
     """Note ids and names that come twice, and names that are another environment's id: `/probe` takes either."""
-    index_by_id: dict[str, int] = {}
-    index_by_name: dict[str, int] = {}
-    for index, environment in enumerate(environments):
-        first = index_by_id.setdefault(environment.id, index)
-        if environment.id and first != index:
-            sections[index].note("id", f"the same as the id of environments[{first}]")
-    for index, (section, environment) in enumerate(zip(sections, environments, strict=True)):
+    first_by_id: dict[str, Section] = {}
+    first_by_name: dict[str, Section] = {}
+    for section, environment in zip(sections, environments, strict=True):
+        first = first_by_id.setdefault(environment.id, section)
+        if environment.id and first is not section:
+            section.note("id", f"the same as the id of {first.place}")
+    for section, environment in zip(sections, environments, strict=True):
         if not section.given("name") or not environment.name:
             continue
-        same_name = index_by_name.setdefault(environment.name, index)
-        same_id = index_by_id.get(environment.name, index)
-        if same_name != index:
-            section.note("name", f"the same as the name of environments[{same_name}]")
-        elif same_id != index:
-            section.note("name", f"the same as the id of environments[{same_id}]")
+        same_name = first_by_name.setdefault(environment.name, section)
+        same_id = first_by_id.get(environment.name, section)
+        if same_name is not section:
+            section.note("name", f"the same as the name of {same_name.place}")
+        elif same_id is not section:
+            section.note("name", f"the same as the id of {same_id.place}")
 
 
 def _name(node: yaml.Node) -> str:
@@ -346,17 +348,18 @@ def _secret(section: Section, name: str, around: _Surroundings) -> SecretSource 
     if section.given(file_key) and section.given(variable_key):
         section.note(variable_key, f"only one of {file_key} and {variable_key} can be given")
     elif path is not None:
-        return _proven(FileSecret(path), section, file_key, path.name)
+        return _proven(FileSecret(path), section, file_key, shown=not _LIKE_A_SECRET.fullmatch(path.name))
     elif variable is not None:
-        return _proven(EnvSecret(variable, around.environ), section, variable_key, variable)
+        shown = variable in around.environ or (variable.isupper() and not _LIKE_A_SECRET.fullmatch(variable))
+        return _proven(EnvSecret(variable, around.environ), section, variable_key, shown=shown)
     return None
 
 
-def _proven(source: SecretSource, section: Section, key: str, named: str) -> SecretSource:
+def _proven(source: SecretSource, section: Section, key: str, *, shown: bool) -> SecretSource:
     try:
         source.read()
     except SecretError as error:
-        section.note(key, _NOT_SHOWN if _LIKE_A_SECRET.fullmatch(named) else str(error))
+        section.note(key, str(error) if shown else _NOT_SHOWN)
     return source
 
 
@@ -419,8 +422,9 @@ def _pair_problem(certificate: Path, key: Path) -> str | None:
         # The empty password makes an encrypted key fail instead of asking on the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password="")
     except ssl.SSLError as error:
-        reason = (error.reason or "unreadable").lower().replace("_", " ")
-        return f"not usable together with client_key_file ({reason}): {certificate}"
+        if error.reason == "KEY_VALUES_MISMATCH":
+            return f"client_key_file is the key of another certificate: {certificate}"
+        return f"no certificate in PEM format with its key in client_key_file, without a passphrase: {certificate}"
     except OSError as error:
         return f"{system_words(error)}: {certificate} or {key}"
     return None

@@ -31,9 +31,7 @@ Choice = TypeVar("Choice", bound=str)
 _REFUSED_TAG = "!refused"
 _SHOWABLE_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 _NULL = re.compile(r"(?:~|null|Null|NULL)?")
-_NUMBER = re.compile(
-    r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
-)
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _WHOLE = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})")
 _BOOLEAN_BY_WORD: Final = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _MILLISECONDS_BY_UNIT: Final = {
@@ -48,7 +46,7 @@ _MILLISECONDS_BY_UNIT: Final = {
 _DURATION = re.compile("".join(f"(?:([0-9]{{1,9}}){unit})?" for unit in _MILLISECONDS_BY_UNIT))
 _BYTES_BY_UNIT: Final = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _SIZE = re.compile(r"([0-9]{1,9})(B|KiB|MiB|GiB)")
-_LONG_QUOTE = re.compile(r"'(?!<[a-z ]+>')[^']{5,}'")
+_QUOTE = re.compile(r"'([^']*)'")
 
 
 class RefusedError(Exception):
@@ -62,7 +60,10 @@ class Document:
         self._problems: list[tuple[int, str]] = []
         self.keys: dict[str, None] = {}
         """Every key asked for, with `[]` for any index, in the order of asking."""
-        self.root = Section(self, "", _compose(text, self))
+        node = _compose(text, self)
+        self.root = Section(self, "", node)
+        self.legible = self.root.legible and (node is not None or not self._problems)
+        """Whether there is anything to take values from; if not, the problems say why."""
 
     def note(self, line: int, problem: str) -> None:
         self._problems.append((line, problem))
@@ -78,6 +79,7 @@ class Section:
 
     def __init__(self, document: Document, place: str, node: yaml.Node | None) -> None:
         self.place = place
+        self.legible = node is None or _null(node) or isinstance(node, yaml.MappingNode)
         self._document = document
         self._line = _line(node) if node else 0
         self._asked: dict[str, None] = {}
@@ -100,13 +102,15 @@ class Section:
         return self._child(self._at(key), self._ask(key))
 
     def sections(self, key: str) -> list[Section]:
+        """Return the mappings in a list; whatever else is in it is noted and left out."""
         node = self._ask(key)
         if node is None:
             return []
         if not isinstance(node, yaml.SequenceNode):
             self.note(key, f"expected a list, not {_kind(node)}")
             return []
-        return [self._child(f"{self._at(key)}[{index}]", item) for index, item in enumerate(node.value)]
+        children = [self._child(f"{self._at(key)}[{index}]", item) for index, item in enumerate(node.value)]
+        return [child for child in children if child.legible]
 
     def entries(self, read: Callable[[yaml.Node], T]) -> Iterator[tuple[str, T]]:
         """Yield every key with what `read` makes of its value, for a section whose keys are the user's own."""
@@ -119,8 +123,9 @@ class Section:
                 self.note(key, str(refused))
 
     def given(self, key: str) -> bool:
+        """Tell whether the key has a value, right or wrong. An empty list is none."""
         node = self._node_by_key.get(key)
-        return node is not None and not _null(node)
+        return node is not None and not _null(node) and (not isinstance(node, yaml.SequenceNode) or bool(node.value))
 
     def refuse(self, key: str, problem: str) -> None:
         """Note the problem if the key is there: for keys that people expect and that must not exist."""
@@ -330,11 +335,7 @@ def _compose(text: str, document: Document) -> yaml.Node | None:
         # From a stream: PyYAML's marks of a string hold a copy of the offending line.
         node: yaml.Node | None = _Composer(io.StringIO(text), document).get_single_node()
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "the file"
-        document.note(
-            mark.line + 1 if mark else 0, f"{where}: not valid YAML: {_LONG_QUOTE.sub('…', error.problem or '')}"
-        )
+        document.note(*_syntax_problem(error))
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         document.note(line, f"line {line}: not valid YAML: a control character or one that can't be encoded")
@@ -344,3 +345,16 @@ def _compose(text: str, document: Document) -> yaml.Node | None:
     else:
         return node
     return None
+
+
+def _syntax_problem(error: yaml.MarkedYAMLError) -> tuple[int, str]:
+    words = f"not valid YAML: {_QUOTE.sub(_safe_quote, error.problem or 'unknown')}"
+    if error.problem_mark is None:
+        return 0, f"the file: {words}"
+    line, column = error.problem_mark.line + 1, error.problem_mark.column + 1
+    return line, f"line {line}, column {column}: {words}"
+
+
+def _safe_quote(quote: re.Match[str]) -> str:
+    """Keep what PyYAML quotes of its own, characters and `<tokens>`; not what it quotes of the text, a tag's handle."""
+    return quote[0] if len(quote[1]) <= len(r"\x00") or quote[1].startswith("<") else "…"
