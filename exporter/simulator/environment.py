@@ -21,7 +21,6 @@ that a reader of the API can be shown to be right either way. Choices that are n
 from __future__ import annotations
 
 import base64
-import binascii
 import heapq
 import json
 import zlib
@@ -502,9 +501,9 @@ class Environment:
         try:
             padded = cursor.encode() + b"=" * (-len(cursor) % 4)
             kind, place, issued_at = json.loads(base64.urlsafe_b64decode(padded))
-        except (ValueError, TypeError, binascii.Error):
+            stale = self.rules.cursor_ttl_s is not None and self._time() - issued_at > self.rules.cursor_ttl_s
+        except (ValueError, TypeError):
             raise CursorRefused(self.rules.cursor_refusal_status) from None
-        ttl_s = self.rules.cursor_ttl_s
-        if ttl_s is not None and self._time() - issued_at > ttl_s:
+        if stale or kind not in {"k", "p"} or not isinstance(place, int) or place < 0:
             raise CursorRefused(self.rules.cursor_refusal_status)
-        return str(kind), int(place)
+        return kind, place
