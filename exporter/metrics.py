@@ -5,8 +5,23 @@ Series are a function of the snapshot: families are built anew for every scrape,
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.utils import floatToGoString
+
+from exporter.wire import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from exporter.snapshot import Queue, ReadTimes, Snapshot, Work
+    from exporter.tally import HistogramView
+
+MetricFamily: TypeAlias = Any
+"""One of the library's family classes: they share a shape, but no typed base with add_metric."""
 
 PREFIX = "managed_agents_"
 ENVIRONMENT_LABELS = ("environment_id", "environment_name")
@@ -170,3 +185,106 @@ EXPORTER = (
     SCHEMA_DRIFT,
 )
 CATALOGUE = QUEUE + WORK + READING + EXPORTER
+
+Row = tuple[Metric, tuple[str, ...], float]
+"""A metric, the values of the labels that follow the environment's, and the value."""
+
+LIVE_STATES = (State.QUEUED, State.STARTING, State.ACTIVE, State.STOPPING)
+
+
+def families(snapshots: Iterable[Snapshot], *, monotonic: float, heartbeat_overdue_s: float) -> Iterator[MetricFamily]:
+    """Yield each family once, with the series of every environment. Ages are those at `monotonic`."""
+    family_by_metric: dict[Metric, MetricFamily] = {}
+
+    def family_of(metric: Metric) -> MetricFamily:
+        if metric not in family_by_metric:
+            family_by_metric[metric] = _family(metric)
+        return family_by_metric[metric]
+
+    for snapshot in snapshots:
+        environment = (snapshot.environment.id, snapshot.environment.name)
+        for metric, labels, value in _rows(snapshot, monotonic, heartbeat_overdue_s):
+            family_of(metric).add_metric((*environment, *labels), value)
+        for metric, histogram in _histograms(snapshot):
+            family_of(metric).add_metric(environment, buckets=_buckets(histogram), sum_value=histogram.sum_s)
+    for metric in CATALOGUE:
+        if metric in family_by_metric:
+            yield family_by_metric[metric]
+
+
+def _family(metric: Metric) -> MetricFamily:
+    kinds = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily, "histogram": HistogramMetricFamily}
+    family: MetricFamily = kinds[metric.type](metric.family, metric.help, labels=metric.labels)
+    return family
+
+
+def _rows(snapshot: Snapshot, monotonic: float, heartbeat_overdue_s: float) -> Iterator[Row]:
+    yield from _reading_rows(snapshot)
+    if snapshot.queue is not None:
+        yield from _queue_rows(snapshot.queue, snapshot.queue.times.server_now(monotonic))
+        yield from _times_rows("stats", snapshot.queue.times)
+    if snapshot.work is not None:
+        yield from _work_rows(snapshot.work, snapshot.work.times.server_now(monotonic), heartbeat_overdue_s)
+        yield from _times_rows("list", snapshot.work.times)
+    if snapshot.tally is not None:
+        yield WORK_CREATED, (), snapshot.tally.created
+        for outcome, count in snapshot.tally.finished_by_outcome.items():
+            yield WORK_FINISHED, (outcome,), count
+
+
+def _reading_rows(snapshot: Snapshot) -> Iterator[Row]:
+    yield UP, (), float(snapshot.queue is not None)
+    if snapshot.listing_enabled:
+        yield LIST_UP, (), float(snapshot.work is not None)
+    yield ENVIRONMENT_INFO, (snapshot.environment.worker_mode, snapshot.environment.origin), 1.0
+
+
+def _times_rows(source: str, times: ReadTimes) -> Iterator[Row]:
+    yield DATA_TIMESTAMP, (source,), times.read_at
+    yield SCRAPE_DURATION, (source,), times.duration_s
+
+
+def _queue_rows(queue: Queue, server_now: float) -> Iterator[Row]:
+    stats = queue.stats
+    yield QUEUE_DEPTH, (), stats.depth
+    yield QUEUE_PENDING, (), stats.pending
+    if stats.oldest_legible:
+        yield QUEUE_OLDEST_AGE, (), _age_s(stats.oldest_queued_at, server_now)
+    if stats.oldest_queued_at is not None:
+        yield QUEUE_OLDEST_TIMESTAMP, (), stats.oldest_queued_at
+    if stats.workers_polling is not None:
+        yield WORKERS_POLLING, (), stats.workers_polling
+
+
+def _work_rows(work: Work, server_now: float, heartbeat_overdue_s: float) -> Iterator[Row]:
+    listing = work.listing
+    for state in State:
+        yield WORK_ITEMS, (state.value,), listing.count_by_state[state]
+    for state in LIVE_STATES:
+        yield WORK_OLDEST_AGE, (state.value,), _age_s(listing.oldest_at_by_state[state], server_now)
+    oldest = listing.heartbeats[0] if listing.heartbeats else None
+    yield WORK_HEARTBEAT_OLDEST_AGE, (), _age_s(oldest, server_now)
+    yield WORK_HEARTBEAT_OVERDUE, (), bisect_left(listing.heartbeats, server_now - heartbeat_overdue_s)
+
+
+def _histograms(snapshot: Snapshot) -> Iterator[tuple[Metric, HistogramView]]:
+    if snapshot.tally is None:
+        return
+    yield WORK_QUEUE_WAIT, snapshot.tally.queue_wait
+    yield WORK_STARTUP, snapshot.tally.startup
+    yield WORK_RUN, snapshot.tally.run
+    yield WORK_STOP, snapshot.tally.stop
+
+
+def _buckets(histogram: HistogramView) -> list[tuple[str, float]]:
+    bounds = [_go_string(bound) for bound in histogram.bounds_s]
+    return list(zip([*bounds, "+Inf"], histogram.cumulative_counts, strict=True))
+
+
+def _age_s(since: float | None, server_now: float) -> float:
+    return 0.0 if since is None else max(0.0, server_now - since)
+
+
+def _go_string(bound: float) -> str:
+    text: str = floatToGoString(bound)  # type: ignore[no-untyped-call]  # the library leaves it untyped
+    return text

@@ -7,12 +7,18 @@ and never becomes a Python object.
 from __future__ import annotations
 
 import enum
+import re
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+T = TypeVar("T")
 
 COUNT_LIMIT = 2**53
 """Counts beyond what a float holds exactly are not believed."""
@@ -22,7 +28,11 @@ CURSOR_LENGTH_LIMIT = 4096
 
 
 class WireError(Exception):
-    """An answer that does not have the documented shape. The text names the place, never the content."""
+    """An answer without the documented shape. The text names the place, never the content; `drift` the fields at fault."""
+
+    def __init__(self, text: str, drift: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.drift = tuple(drift)
 
 
 class State(enum.StrEnum):
@@ -35,16 +45,19 @@ class State(enum.StrEnum):
 
 
 STATE_BY_WORD = {state.value: state for state in State if state is not State.UNKNOWN}
+ENVIRONMENT_ID = re.compile(r"env_[A-Za-z0-9_]{1,96}\Z")
+ENVIRONMENT_TYPES = frozenset({"self_hosted", "cloud"})
 ITEM_TYPES = frozenset({"session", "healthcheck"})
 
 
 class WorkStats(msgspec.Struct, frozen=True):
-    """The answer of `stats`. `oldest_queued_at`: seconds since 1970, None when nothing waits."""
+    """The answer of `stats`. `oldest_queued_at`: seconds since 1970, None when nothing waits or when it isn't legible."""
 
     depth: int
     pending: int
     oldest_queued_at: float | None
     workers_polling: int | None
+    oldest_legible: bool = True
     drift: tuple[str, ...] = ()
 
 
@@ -89,14 +102,10 @@ class EnvironmentPage:
 
 
 class _RawStats(msgspec.Struct):
-    depth: int
-    pending: int
+    depth: Any
+    pending: Any
     oldest_queued_at: Any = None
     workers_polling: Any = None
-
-
-class _RawData(msgspec.Struct):
-    type: Any = None
 
 
 class _RawItem(msgspec.Struct):
@@ -116,3 +125,170 @@ class _RawPage(msgspec.Struct):
     data: list[_RawItem]
     next_page: Any = None
     has_more: Any = None
+
+
+class _RawEnvironment(msgspec.Struct):
+    id: Any = None
+    name: Any = None
+    config: Any = None
+    archived_at: Any = None
+
+
+class _RawEnvironmentPage(msgspec.Struct):
+    data: list[_RawEnvironment]
+    next_page: Any = None
+    has_more: Any = None
+
+
+_STATS = msgspec.json.Decoder(_RawStats)
+_PAGE = msgspec.json.Decoder(_RawPage)
+_ENVIRONMENTS = msgspec.json.Decoder(_RawEnvironmentPage)
+_INSTANT = Annotated[datetime, msgspec.Meta(tz=True)]
+_ESCAPE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\\.", re.DOTALL
+)
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+_SINGLE_ESCAPE_LENGTH = len(rb"\ud800")
+
+
+def parse_stats(body: bytes) -> WorkStats:
+    """Read the answer of `stats`. Raises WireError."""
+    raw = _decode(_STATS, body)
+    drift: list[str] = []
+    return WorkStats(
+        depth=_count(raw.depth, "depth"),
+        pending=_count(raw.pending, "pending"),
+        oldest_queued_at=_instant(raw.oldest_queued_at, "oldest_queued_at", drift),
+        oldest_legible=not drift,
+        workers_polling=None if raw.workers_polling is None else _count(raw.workers_polling, "workers_polling"),
+        drift=tuple(drift),
+    )
+
+
+def parse_work_page(body: bytes, *, environment_id: str) -> WorkPage:
+    """Read a page of `list`. Items of other environments are dropped and counted as drift; raises WireError if all are."""
+    raw = _decode(_PAGE, body)
+    drift: list[str] = []
+    items = tuple(_work_item(item, drift) for item in raw.data if _belongs(item, environment_id, drift))
+    if raw.data and not items:
+        raise WireError("every item of the page belongs to another environment", drift)
+    return WorkPage(items=items, next_cursor=_next_cursor(raw.next_page, raw.has_more), drift=tuple(drift))
+
+
+def parse_environment_page(body: bytes) -> EnvironmentPage:
+    """Read a page of the organisation's environments. One that can't be named or addressed is dropped as drift."""
+    raw = _decode(_ENVIRONMENTS, body)
+    drift: list[str] = []
+    environments = (_environment(item, drift) for item in raw.data)
+    return EnvironmentPage(
+        environments=tuple(each for each in environments if each is not None),
+        next_cursor=_next_cursor(raw.next_page, raw.has_more),
+        drift=tuple(drift),
+    )
+
+
+def clean_name(text: str) -> str:
+    """Drop what must not reach a label, a log or a page: control, format (bidi), surrogate characters. At most 128 remain."""
+    kept = "".join(
+        character for character in text if unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    )
+    return kept.strip()[:NAME_LENGTH_LIMIT].strip()
+
+
+def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as problem:
+        raise WireError(f"unexpected shape: {_place(problem)}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if _SURROGATE_ESCAPE.search(body) is None:
+            raise WireError("not the JSON that is expected") from None
+    # Lone surrogates are legal in JSON, and somebody's metadata may hold one; the decoder refuses the whole text for it.
+    try:
+        return decoder.decode(_ESCAPE.sub(_whole_character, body))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise WireError("not the JSON that is expected") from None
+
+
+def _whole_character(escape: re.Match[bytes]) -> bytes:
+    text = escape.group()
+    lone = len(text) == _SINGLE_ESCAPE_LENGTH and text[1:2] == b"u"
+    return rb"\ufffd" if lone else text
+
+
+def _place(problem: msgspec.ValidationError) -> str:
+    """Name the path in the document, `$.depth`, without quoting anything that was sent."""
+    found = re.search(r"`(\$[\w.\[\]]*)`\Z", str(problem))
+    return found.group(1) if found else "$"
+
+
+def _count(value: object, field: str) -> int:
+    if type(value) is not int or not 0 <= value <= COUNT_LIMIT:
+        raise WireError(f"{field} is not a count", [field])
+    return value
+
+
+def _instant(value: object, field: str, drift: list[str]) -> float | None:
+    if value is None:
+        return None
+    try:
+        return msgspec.convert(value if isinstance(value, str) else None, _INSTANT).timestamp()
+    except (msgspec.ValidationError, OverflowError, ValueError):
+        drift.append(field)
+        return None
+
+
+def _next_cursor(next_page: object, has_more: object) -> str | None:
+    if not next_page or has_more is False:
+        return None
+    if not isinstance(next_page, str) or len(next_page) > CURSOR_LENGTH_LIMIT:
+        raise WireError("next_page is not a cursor", ["next_page"])
+    return next_page
+
+
+def _belongs(item: _RawItem, environment_id: str, drift: list[str]) -> bool:
+    if item.environment_id is None or item.environment_id == environment_id:
+        return True
+    drift.append("environment_id")
+    return False
+
+
+def _work_item(raw: _RawItem, drift: list[str]) -> WorkItem:
+    if not 0 < len(raw.id) <= ID_LENGTH_LIMIT:
+        raise WireError("an item's id is empty or too long", ["id"])
+    kind = raw.data.get("type") if isinstance(raw.data, dict) else None
+    if not isinstance(kind, str) or kind not in ITEM_TYPES:
+        drift.append("data.type")
+    return WorkItem(
+        id=raw.id,
+        state=_state(raw.state, drift),
+        created_at=_instant(raw.created_at, "created_at", drift),
+        acknowledged_at=_instant(raw.acknowledged_at, "acknowledged_at", drift),
+        started_at=_instant(raw.started_at, "started_at", drift),
+        latest_heartbeat_at=_instant(raw.latest_heartbeat_at, "latest_heartbeat_at", drift),
+        stop_requested_at=_instant(raw.stop_requested_at, "stop_requested_at", drift),
+        stopped_at=_instant(raw.stopped_at, "stopped_at", drift),
+    )
+
+
+def _state(value: object, drift: list[str]) -> State:
+    state = STATE_BY_WORD.get(value) if isinstance(value, str) else None
+    if state is None:
+        drift.append("state")
+        return State.UNKNOWN
+    return state
+
+
+def _environment(raw: _RawEnvironment, drift: list[str]) -> RemoteEnvironment | None:
+    if not isinstance(raw.id, str) or not ENVIRONMENT_ID.match(raw.id):
+        drift.append("environment.id")
+        return None
+    kind = raw.config.get("type") if isinstance(raw.config, dict) else None
+    if not isinstance(kind, str) or kind not in ENVIRONMENT_TYPES:
+        drift.append("environment.config.type")
+    return RemoteEnvironment(
+        id=raw.id,
+        name=clean_name(raw.name) if isinstance(raw.name, str) else "",
+        self_hosted=kind == "self_hosted",
+        archived=raw.archived_at is not None,
+    )

@@ -1,0 +1,121 @@
+"""Who may call the API next: one place where the budget's tokens and the concurrent slots are handed out.
+
+Requests are collected for one turn of the event loop and then served in order of worth, the stalest first, so that the
+order in which tasks happen to run decides nothing. A request that finds no token is refused at once; one that finds no free
+slot waits, and takes its token when it gets the slot, so that no call is sent on a token from before a 429.
+
+Environments whose last call timed out share half of the slots: however many of them hang, the others have the other half.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from exporter.budget import Budget, Spend
+
+
+class Throttled(Exception):  # noqa: N818 -- no error: a call that is not made, which is shown as what there is
+    """The call was not made: the budget is spent, or a 429 is being waited out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What a call is wanted for. `stale_since`: when what it renews was read; less is sooner among equals."""
+
+    spend: Spend
+    stale_since: float = float("-inf")
+    environment_id: str | None = None
+    suspect: bool = False
+
+
+@dataclass(slots=True, order=True)
+class _Request:
+    rank: tuple[int, float, int]
+    turn: Turn = field(compare=False)
+    granted: asyncio.Future[None] = field(compare=False)
+
+
+class Admission:
+    def __init__(self, budget: Budget, *, concurrency: int, monotonic: Callable[[], float]) -> None:
+        self._budget = budget
+        self._concurrency = concurrency
+        self._monotonic = monotonic
+        self._waiting: dict[bool, list[_Request]] = {True: [], False: []}
+        self._running: dict[bool, int] = {True: 0, False: 0}
+        self._arrivals = 0
+        self._dispatching = False
+
+    def configure(self, *, concurrency: int) -> None:
+        self._concurrency = concurrency
+
+    @asynccontextmanager
+    async def turn(self, turn: Turn) -> AsyncIterator[None]:
+        """Hold a slot and spend a token for one call. Raises Throttled; waits for a slot, never for a token."""
+        request = self._enqueue(turn)
+        try:
+            await request.granted
+        except asyncio.CancelledError:
+            if request.granted.done() and not request.granted.cancelled() and request.granted.exception() is None:
+                self._release(turn)
+            request.granted.cancel()
+            raise
+        try:
+            yield
+        finally:
+            self._release(turn)
+
+    def refused(self, retry_after_s: float | None) -> None:
+        """Note a 429 or 529: no call is made for `retry_after_s`, or for a growing time where it is None."""
+        self._budget.refused(retry_after_s, now=self._monotonic())
+
+    def answered(self) -> None:
+        """Note any other answer."""
+        self._budget.answered()
+
+    def _enqueue(self, turn: Turn) -> _Request:
+        self._arrivals += 1
+        granted = asyncio.get_running_loop().create_future()
+        request = _Request((turn.spend, turn.stale_since, self._arrivals), turn, granted)
+        heapq.heappush(self._waiting[turn.suspect], request)
+        self._schedule()
+        return request
+
+    def _release(self, turn: Turn) -> None:
+        self._running[turn.suspect] -= 1
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._dispatching:
+            self._dispatching = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._dispatching = False
+        while (request := self._next()) is not None:
+            self._serve(request)
+
+    def _next(self) -> _Request | None:
+        """Take the best request that a slot is free for."""
+        if self._running[True] + self._running[False] >= self._concurrency:
+            return None
+        for heap in self._waiting.values():
+            while heap and heap[0].granted.done():
+                heapq.heappop(heap)
+        suspects_full = self._running[True] >= max(1, self._concurrency // 2)
+        heaps = [heap for suspect, heap in self._waiting.items() if heap and not (suspect and suspects_full)]
+        return heapq.heappop(min(heaps)) if heaps else None
+
+    def _serve(self, request: _Request) -> None:
+        turn = request.turn
+        if self._budget.take(turn.spend, environment_id=turn.environment_id, now=self._monotonic()):
+            self._running[turn.suspect] += 1
+            request.granted.set_result(None)
+        else:
+            request.granted.set_exception(Throttled())

@@ -1,0 +1,216 @@
+"""Composition root: builds the parts, owns the tasks, the signals and the reload. No logic of its own."""
+
+from __future__ import annotations
+
+import random
+import signal
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from exporter import __version__, page
+from exporter.admission import Admission
+from exporter.budget import Budget
+from exporter.client import DirectoryApi, Upstream
+from exporter.config import ConfigError
+from exporter.discovery import Discovery
+from exporter.roster import Roster
+from exporter.route import RouteKeeper
+from exporter.scrape import Scraper
+from exporter.server import Parts, Routes, WebSettings
+from exporter.serving import serve
+from exporter.telemetry import BudgetCollector, Telemetry
+from exporter.transport import HttpxTransport
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from exporter.clock import Clock
+    from exporter.config import Config
+    from exporter.log import Log
+    from exporter.snapshot import Snapshot
+
+THROTTLED_RETRY_S = 5.0
+LEAST_DISCOVERY_INTERVAL_S = 1.0
+DRAIN_S = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the process was started with. `load` reads the configuration, again at each reload; raises ConfigError."""
+
+    load: Callable[[], Config]
+    web: WebSettings
+    clock: Clock
+    log: Log
+
+
+class App:
+    """The running exporter. Raises ConfigError when it is made with a configuration that can't be used."""
+
+    def __init__(self, settings: Settings) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves it untyped
+        self._settings = settings
+        self._log = settings.log
+        self.config = settings.load()
+        clock = settings.clock
+        self.registry = _process_registry()
+        self.telemetry = Telemetry(self.registry)
+        self.budget = Budget(
+            per_minute=self.config.api.requests_per_minute,
+            min_interval_s=self.config.scrape.min_interval_s,
+            now=clock.monotonic(),
+            jitter=random.SystemRandom().random,
+        )
+        self.registry.register(BudgetCollector(self.budget, clock))
+        self.admission = Admission(self.budget, concurrency=self.config.api.concurrency, monotonic=clock.monotonic)
+        upstream = Upstream(
+            config=lambda: self.config,
+            admission=self.admission,
+            observer=self.telemetry,
+            clock=clock,
+            log=settings.log,
+        )
+        self._routes = RouteKeeper(lambda: self.config, settings.log)
+        self.roster = Roster(upstream, self._new_transport)
+        self._directory = DirectoryApi(upstream, self._new_transport())
+        self.discovery = Discovery(self._directory, observer=self.telemetry, log=settings.log)
+        self._reloaded = anyio.Event()
+        self._settled = anyio.Event()
+        self._reloading = anyio.Lock()
+        self._discovered_at = float("-inf")
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Scraper]:
+        """Start the tasks that serve scrapes; end them all with the block."""
+        self.roster.apply(self.config, ())
+        self.telemetry.config_loaded(at=self._settings.clock.wall())
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._discover)
+            try:
+                yield Scraper(tasks, budget=self.budget, clock=self._settings.clock, log=self._log)
+            finally:
+                tasks.cancel_scope.cancel()
+                with anyio.move_on_after(DRAIN_S, shield=True):
+                    await self._close()
+
+    async def serve(self, sockets: Sequence[socket.socket]) -> None:
+        """Serve until SIGTERM or SIGINT; SIGHUP reloads."""
+        async with self.running() as scraper, anyio.create_task_group() as tasks:
+            stop = anyio.Event()
+            tasks.start_soon(self._heed_signals, stop)
+            await serve(Routes(self._parts(scraper)).app(), sockets, stop=stop, drain_s=DRAIN_S)
+            tasks.cancel_scope.cancel()
+
+    async def read_once(self) -> tuple[Snapshot, ...]:
+        """Read every environment once, within the configured timeout."""
+        async with self.running() as scraper:
+            timeout_s = self.config.scrape.timeout_s or float("inf")
+            await self._settle(timeout_s)
+            return await scraper.scrape(self.roster.readers, timeout_s=timeout_s)
+
+    async def reload(self) -> tuple[str, ...]:
+        """Read the configuration again and put it into force, whole or not at all. Returns the problems."""
+        async with self._reloading:
+            try:
+                config = self._settings.load()
+            except ConfigError as refused:
+                self.telemetry.config_refused()
+                self._log.error("config_reload_refused", problems="; ".join(refused.problems))
+                return refused.problems
+            await self._put_into_force(config)
+        return ()
+
+    async def _put_into_force(self, config: Config) -> None:
+        now = self._settings.clock.monotonic()
+        self.config = config
+        self.budget.configure(
+            per_minute=config.api.requests_per_minute, min_interval_s=config.scrape.min_interval_s, now=now
+        )
+        self.admission.configure(concurrency=config.api.concurrency)
+        await self._apply()
+        self._reloaded.set()
+        self._reloaded = anyio.Event()
+        self.telemetry.config_loaded(at=self._settings.clock.wall())
+        self._log.info("config_reloaded", environments=len(self.roster.readers))
+
+    async def _apply(self) -> None:
+        found = (self.discovery.found or ()) if self.config.discovery.enabled else ()
+        for reader in self.roster.apply(self.config, found):
+            await reader.aclose()
+
+    async def _discover(self) -> None:
+        """List the organisation's environments every interval, never more often."""
+        while True:
+            wait_s = await self._discover_if_due()
+            with anyio.move_on_after(wait_s):
+                await self._reloaded.wait()
+
+    async def _discover_if_due(self) -> float:
+        if not self.config.discovery.enabled:
+            self._settled.set()
+            return float("inf")
+        monotonic = self._settings.clock.monotonic
+        interval_s = max(LEAST_DISCOVERY_INTERVAL_S, self.config.discovery.interval_s)
+        left_s = self._discovered_at + interval_s - monotonic()
+        if left_s > 0:
+            return left_s
+        if not await self.discovery.refresh():
+            return THROTTLED_RETRY_S
+        self._discovered_at = monotonic()
+        await self._apply()
+        self._settled.set()
+        return interval_s
+
+    async def _settle(self, timeout_s: float) -> None:
+        with anyio.move_on_after(timeout_s):
+            await self._settled.wait()
+
+    async def _heed_signals(self, stop: anyio.Event) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    await self.reload()
+                else:
+                    self._log.info("stopping", signal=signal.Signals(number).name)
+                    stop.set()
+
+    def _parts(self, scraper: Scraper) -> Parts:
+        return Parts(
+            web=self._settings.web,
+            config=lambda: self.config,
+            clock=self._settings.clock,
+            roster=self.roster,
+            scraper=scraper,
+            registry=self.registry,
+            settle=self._settle,
+            discovered=lambda: not self.config.discovery.enabled or self.discovery.found is not None,
+            reload=self.reload,
+            status=lambda: page.Status(version=__version__, telemetry_path=self._settings.web.telemetry_path),
+        )
+
+    def _new_transport(self) -> HttpxTransport:
+        return HttpxTransport(self._routes.route)
+
+    async def _close(self) -> None:
+        for reader in self.roster.readers:
+            await reader.aclose()
+        await self._directory.aclose()
+
+
+def _process_registry() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry

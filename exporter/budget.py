@@ -1,0 +1,182 @@
+"""How many API calls may be made, and for what. Pure: the clock and the randomness are arguments.
+
+One token bucket serves every source of every environment. It holds at most half a minute's calls, so that in any window
+no more than the budget plus that burst is sent. Who may take a token depends on what for:
+
+* a read of `stats` takes whatever token there is;
+* anything of the listing leaves enough for the stats that fall due before new tokens arrive: for the k-th next of them,
+  what is left plus what accrues until then must be k at least. Where stats alone need the whole budget, the listing gets
+  nothing, and the age of the stats is what arithmetic allows: environments ÷ budget;
+* segments and all below leave the same for each environment's open end; background work leaves half of the bucket too.
+
+A 429 or 529 stops everybody until the time it names. Afterwards the rate is half of what it was, and recovers by a tenth of the
+configured rate a minute: the limit is shared with the workers, and they come first.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+MINUTE_S = 60.0
+RETRY_AFTER_LIMIT_S = 300.0
+RETRY_AFTER_LEAST_S = 1.0
+BACK_OFF_FIRST_S = 5.0
+SLOWEST_SHARE = 1 / 16
+RECOVERY_PER_S = 0.1 / MINUTE_S
+DEMAND_KEPT_S = 300.0
+PERIOD_FIRST_GUESS_S = 15.0
+
+
+class Spend(enum.IntEnum):
+    """What a call is for, in order of worth. The listing's own worths continue this scale."""
+
+    STATS = 0
+    OPEN_END = 1
+    SEGMENT = 2
+    BACKFILL = 3
+    RESYNC = 4
+
+
+@dataclass(slots=True)
+class _Demand:
+    """One environment's part in what will soon be asked for. Instants on the monotonic clock.
+
+    `period_s`: the time between two scrapes that cause a read. Learnt from the asking alone: were it learnt from the reads,
+    a time without tokens would look like a wish for fewer of them.
+    """
+
+    asked_at: float
+    period_at: float
+    period_s: float
+    stats_at: float = float("-inf")
+    open_end_at: float = float("-inf")
+
+
+class Budget:
+    """`per_minute` calls a minute, every `min_interval_s` at most once for one environment's stats.
+
+    All instants are on the monotonic clock. `jitter` returns a number in [0, 1).
+    """
+
+    def __init__(self, *, per_minute: int, min_interval_s: float, now: float, jitter: Callable[[], float]) -> None:
+        self._per_minute = per_minute
+        self._min_interval_s = min_interval_s
+        self._burst = max(1.0, per_minute / 2)
+        self._tokens = self._burst
+        self._at = now
+        self._share = 1.0
+        self._waits = 0
+        self._no_call_before = float("-inf")
+        self._jitter = jitter
+        self._demand_by_environment: dict[str, _Demand] = {}
+
+    def configure(self, *, per_minute: int, min_interval_s: float, now: float) -> None:
+        """Change the rate. What is left, what is being waited for and who asked stays."""
+        self._refill(now)
+        self._per_minute = per_minute
+        self._min_interval_s = min_interval_s
+        self._burst = max(1.0, per_minute / 2)
+        self._tokens = min(self._tokens, self._burst)
+
+    def expect(self, environment_ids: Iterable[str], *, now: float) -> None:
+        """Note that these environments are being asked for; those nobody has asked for lately no longer count."""
+        for environment_id in environment_ids:
+            demand = self._demand_by_environment.get(environment_id)
+            if demand is None:
+                first_guess_s = max(self._min_interval_s, PERIOD_FIRST_GUESS_S)
+                demand = self._demand_by_environment[environment_id] = _Demand(now, now, first_guess_s)
+            demand.asked_at = now
+            if now - demand.period_at >= self._min_interval_s and now > demand.period_at:
+                demand.period_s = min(DEMAND_KEPT_S, now - demand.period_at)
+                demand.period_at = now
+        asked_lately = now - DEMAND_KEPT_S
+        self._demand_by_environment = {
+            key: demand for key, demand in self._demand_by_environment.items() if demand.asked_at >= asked_lately
+        }
+
+    def take(self, spend: Spend, *, environment_id: str | None, now: float) -> bool:
+        """Take one token, or leave the bucket as it is and return False."""
+        self._refill(now)
+        if now < self._no_call_before or self._tokens < 1 or not self._affordable(spend, now):
+            return False
+        self._tokens -= 1
+        self._note(spend, environment_id, now)
+        return True
+
+    def refused(self, retry_after_s: float | None, *, now: float) -> None:
+        """Stop everybody after a 429 or 529 for `retry_after_s`, or for a growing time where it didn't say."""
+        already_waiting = now < self._no_call_before
+        if not already_waiting:
+            self._refill(now)
+            self._share = max(SLOWEST_SHARE, self._share / 2)
+            self._waits += 1
+        if retry_after_s is None:
+            longest = min(RETRY_AFTER_LIMIT_S, BACK_OFF_FIRST_S * 2 ** (self._waits - 1))
+            wait_s = longest * (0.5 + self._jitter() / 2)
+        else:
+            wait_s = min(RETRY_AFTER_LIMIT_S, max(RETRY_AFTER_LEAST_S, retry_after_s))
+        if retry_after_s is not None or not already_waiting:
+            self._no_call_before = max(self._no_call_before, now + wait_s)
+        self._tokens = 0.0
+        self._at = self._no_call_before
+
+    def answered(self) -> None:
+        """Let the next wait start small again: the API answered something other than a refusal."""
+        self._waits = 0
+
+    def limit_per_minute(self, now: float) -> float:
+        self._refill(now)
+        return self._per_minute * self._share
+
+    def available(self, now: float) -> float:
+        self._refill(now)
+        return 0.0 if now < self._no_call_before else self._tokens
+
+    def waits_until(self, now: float) -> float | None:
+        return self._no_call_before if now < self._no_call_before else None
+
+    def _refill(self, now: float) -> None:
+        passed_s = now - self._at
+        if passed_s <= 0:
+            return
+        # The mean of the share while it recovers: exact as long as it does not reach its ceiling within the step.
+        share = min(1.0, self._share + passed_s * RECOVERY_PER_S)
+        mean = (self._share + share) / 2
+        self._tokens = min(self._burst, self._tokens + passed_s * mean * self._per_minute / MINUTE_S)
+        self._share = share
+        self._at = now
+
+    def _note(self, spend: Spend, environment_id: str | None, now: float) -> None:
+        demand = self._demand_by_environment.get(environment_id or "")
+        if demand is None:
+            return
+        if spend is Spend.STATS:
+            demand.stats_at = now
+        elif spend is Spend.OPEN_END:
+            demand.open_end_at = now
+
+    def _affordable(self, spend: Spend, now: float) -> bool:
+        if spend is Spend.STATS:
+            return True
+        left = self._tokens - 1
+        if spend is Spend.RESYNC and left < self._burst / 2:
+            return False
+        cycle_s = len(self._demand_by_environment) / self._per_second
+        due_in_s: list[float] = []
+        for demand in self._demand_by_environment.values():
+            period_s = max(cycle_s, demand.period_s)
+            due_in_s.append(max(0.0, demand.stats_at + period_s - now))
+            if spend > Spend.OPEN_END:
+                due_in_s.append(max(0.0, demand.open_end_at + period_s - now))
+        if left >= len(due_in_s):
+            return True
+        return all(left + self._per_second * wait_s >= k for k, wait_s in enumerate(sorted(due_in_s), start=1))
+
+    @property
+    def _per_second(self) -> float:
+        return self._per_minute * self._share / MINUTE_S

@@ -1,0 +1,290 @@
+"""Flags and exit codes; the only file that prints."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from exporter import __version__, log, metrics
+from exporter.app import App, Settings
+from exporter.clock import Clock
+from exporter.config import ApiConfig, Config, ConfigError, EnvironmentConfig, ScrapeConfig, from_environment, load
+from exporter.exposition import Wanted, expose
+from exporter.plan import plan
+from exporter.secret import EnvSecret
+from exporter.server import WebSettings
+from exporter.serving import AddressError, listen, parse_address
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from exporter.simulator import Simulator
+
+DEFAULT_ADDRESS = ":9831"
+DEMO_REQUESTS_PER_MINUTE = 6000
+DEMO_MIN_INTERVAL_S = 0.5
+
+
+class _Names(ThreadPoolExecutor):
+    """The loop's threads, which look up names: a silent DNS server must not hold up the exit."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002, ARG002 -- the base class's signature
+        super().shutdown(wait=False, cancel_futures=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    logger = log.configure(
+        level=getattr(options, "log.level"), format=getattr(options, "log.format"), stream=sys.stderr
+    )
+    try:
+        code = _run(options, logger)
+    except ConfigError as refused:
+        for problem in refused.problems:
+            print(f"managed-agents-exporter: {problem}", file=sys.stderr)
+        code = 1
+    except AddressError as refused:
+        print(f"managed-agents-exporter: {refused}", file=sys.stderr)
+        code = 1
+    return _leave(code)
+
+
+def _run(options: argparse.Namespace, logger: log.Log) -> int:
+    if options.simulator:
+        return _in_loop(lambda: _serve_simulator(getattr(options, "simulator.listen-address")))
+    if options.demo:
+        return _in_loop(lambda: _serve_demo(options, logger))
+    configuration = _configuration(options)
+    if getattr(options, "config.check"):
+        return _check(configuration())
+    app = App(Settings(load=configuration, web=_web(options), clock=Clock(), log=logger))
+    if options.once:
+        return _in_loop(lambda: _once(app))
+    sockets = _listen(options)
+    return _in_loop(lambda: _serve(app, sockets, logger, options))
+
+
+def _configuration(options: argparse.Namespace) -> Callable[[], Config]:
+    path = getattr(options, "config.file")
+    if path is None:
+        return lambda: from_environment(os.environ)
+    return lambda: load(Path(path), os.environ)
+
+
+def _check(config: Config) -> int:
+    for line in plan(config, environments=len(config.environments)).lines():
+        print(line)
+    return 0
+
+
+async def _serve(app: App, sockets: Sequence[socket.socket], logger: log.Log, options: argparse.Namespace) -> int:
+    logger.info(
+        "listening",
+        version=__version__,
+        addresses=",".join(_listen_addresses(options)),
+        environments=len(app.config.environments),
+        discovery=app.config.discovery.enabled,
+    )
+    await app.serve(sockets)
+    return 0
+
+
+async def _once(app: App) -> int:
+    snapshots = await app.read_once()
+    families = metrics.families(
+        snapshots,
+        monotonic=Clock().monotonic(),
+        heartbeat_overdue_s=app.config.work.heartbeat_overdue_s,
+    )
+    sys.stdout.buffer.write(expose(families, app.registry, Wanted()).body)
+    read = [each.queue is not None and (each.work is not None or not each.listing_enabled) for each in snapshots]
+    return 0 if read and all(read) else 1
+
+
+# ---- the simulated API
+
+
+async def _serve_simulator(address: str) -> int:
+    async with _simulator(address) as (simulator, base_url):
+        print(f"The simulated Work API is at {base_url}; / tells its environments and their keys.", flush=True)
+        del simulator
+        await _until_told_to_stop()
+    return 0
+
+
+async def _serve_demo(options: argparse.Namespace, logger: log.Log) -> int:
+    sockets = _listen(options)
+    async with _simulator("127.0.0.1:0") as (simulator, base_url):
+        config = _demo_config(simulator, base_url)
+        app = App(Settings(load=lambda: config, web=_web(options), clock=Clock(), log=logger))
+        for listener in sockets:
+            print(f"The demo is at http://localhost:{listener.getsockname()[1]}/", flush=True)
+        await _serve(app, sockets, logger, options)
+    return 0
+
+
+@asynccontextmanager
+async def _simulator(address: str) -> AsyncIterator[tuple[Simulator, str]]:
+    """Serve the demo's world. Imported here: nothing of it belongs to an exporter at work."""
+    from exporter.simulator import demo_world, make_app, serving  # noqa: PLC0415 -- see above
+
+    host, port = parse_address(address)
+    world, fleet = demo_world(Clock().wall)
+    simulator = make_app(world)
+    async with AsyncExitStack() as stack:
+        try:
+            base_url = await stack.enter_async_context(serving(simulator, host or "127.0.0.1", port))
+        except OSError as problem:
+            raise AddressError(f"cannot listen on {address}: {problem.strerror or problem}") from None
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        tasks.start_soon(fleet.run)
+        try:
+            yield simulator, base_url
+        finally:
+            tasks.cancel_scope.cancel()
+
+
+def _demo_config(simulator: Simulator, base_url: str) -> Config:
+    from exporter.simulator import DEMO_ENVIRONMENTS  # noqa: PLC0415 -- as in _simulator
+
+    keys = {demo.id: demo.key for demo in DEMO_ENVIRONMENTS}
+    return Config(
+        api=ApiConfig(
+            base_url=base_url,
+            api_key=EnvSecret("api_key", {"api_key": simulator.options.api_key}),
+            requests_per_minute=DEMO_REQUESTS_PER_MINUTE,
+        ),
+        scrape=ScrapeConfig(min_interval_s=DEMO_MIN_INTERVAL_S),
+        environments=tuple(
+            EnvironmentConfig(
+                id=demo.id, name=demo.name, environment_key=EnvSecret(demo.id, keys), worker_mode=demo.worker_mode
+            )
+            for demo in DEMO_ENVIRONMENTS
+        ),
+    )
+
+
+async def _until_told_to_stop() -> None:
+    import signal  # noqa: PLC0415 -- needed by this mode alone
+
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            return
+
+
+# ---- the process
+
+
+def _in_loop(run: Callable[[], Any]) -> int:
+    async def start() -> int:
+        import asyncio  # noqa: PLC0415 -- anyio has no word for the loop's own executor
+
+        asyncio.get_running_loop().set_default_executor(_Names(thread_name_prefix="names"))
+        code: int = await run()
+        return code
+
+    return anyio.run(start)
+
+
+def _leave(code: int) -> int:
+    """End now, even while a thread waits for a DNS server that never answers."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    lingering = [thread for thread in threading.enumerate() if thread.name.startswith("names")]
+    if lingering:
+        os._exit(code)
+    return code
+
+
+def _listen_addresses(options: argparse.Namespace) -> list[str]:
+    return getattr(options, "web.listen-address") or [DEFAULT_ADDRESS]
+
+
+def _listen(options: argparse.Namespace) -> list[socket.socket]:
+    return [listen(address) for address in _listen_addresses(options)]
+
+
+def _web(options: argparse.Namespace) -> WebSettings:
+    return WebSettings(
+        telemetry_path=getattr(options, "web.telemetry-path"),
+        max_requests=getattr(options, "web.max-requests"),
+        enable_lifecycle=getattr(options, "web.enable-lifecycle"),
+    )
+
+
+# ---- flags
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="managed-agents-exporter",
+        description="Prometheus exporter for the work queues of Claude Managed Agents' self-hosted environments.",
+        allow_abbrev=False,
+    )
+    _add_modes(parser)
+    _add_web(parser)
+    _flag(parser, "log.level", "least severe events logged", choices=("debug", "info", "warn", "error"), default="info")
+    _flag(parser, "log.format", "how events are written to stderr", choices=("logfmt", "json"), default="logfmt")
+    version = f"managed-agents-exporter {__version__} (Python {platform.python_version()})"
+    parser.add_argument("--version", action="version", version=version)
+    return parser
+
+
+def _add_modes(parser: argparse.ArgumentParser) -> None:
+    _flag(parser, "config.file", "YAML file; without it the environment variables alone configure", metavar="PATH")
+    _flag(
+        parser,
+        "config.check",
+        "validate, print the plan of API calls, exit",
+        action="store_true",
+    )
+    _flag(
+        parser,
+        "demo",
+        "start the embedded simulated Work API and export it; no config, key or network",
+        action="store_true",
+    )
+    _flag(parser, "simulator", "serve only the simulated Work API", action="store_true")
+    _flag(parser, "simulator.listen-address", "where --simulator listens", metavar="ADDR", default="127.0.0.1:9832")
+    _flag(
+        parser, "once", "read every environment once, print the metrics, exit 0 if all were read", action="store_true"
+    )
+
+
+def _add_web(parser: argparse.ArgumentParser) -> None:
+    _flag(
+        parser,
+        "web.listen-address",
+        f":port, host:port or [v6]:port; repeatable (default {DEFAULT_ADDRESS})",
+        metavar="ADDR",
+        action="append",
+    )
+    _flag(parser, "web.telemetry-path", "path of the metrics", metavar="PATH", default="/metrics", type=_path)
+    _flag(parser, "web.enable-lifecycle", "allow POST /-/reload", action="store_true")
+    _flag(parser, "web.max-requests", "scrapes served at once; more get 503", metavar="N", default=40, type=_positive)
+
+
+def _flag(parser: argparse.ArgumentParser, name: str, text: str, **more: Any) -> None:
+    parser.add_argument(f"--{name}", dest=name, help=text, **more)
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _path(text: str) -> str:
+    if not text.startswith("/") or text == "/" or any(character in text for character in "?#{} "):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a path like /metrics")
+    return text

@@ -1,0 +1,90 @@
+"""Which environments exist: those of the configuration, and those the organisation's directory names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exporter.admission import Throttled, Turn
+from exporter.budget import Spend
+from exporter.client import ApiError
+from exporter.snapshot import Environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from exporter.client import DirectoryApi, Observer
+    from exporter.config import EnvironmentConfig
+    from exporter.log import Log
+    from exporter.wire import RemoteEnvironment
+
+PAGE_SIZE = 100
+PAGES_LIMIT = 1000
+
+
+class Discovery:
+    """Reads the directory. `found` is the last complete answer, None until there was one."""
+
+    def __init__(self, api: DirectoryApi, *, observer: Observer, log: Log) -> None:
+        self._api = api
+        self._observer = observer
+        self._log = log
+        self.found: tuple[RemoteEnvironment, ...] | None = None
+        self.problem: str | None = None
+
+    async def refresh(self) -> bool:
+        """Read all pages. A failure keeps what was found before. Returns False where the budget did not allow it."""
+        try:
+            found = await self._read_all()
+        except Throttled:
+            return False
+        except ApiError as failed:
+            self._observer.read_failed("environments", failed.reason)
+            self._tell(str(failed), failed.reason)
+            return True
+        self.found = tuple(each for each in found if each.self_hosted and not each.archived)
+        self._tell(None, None)
+        return True
+
+    async def _read_all(self) -> list[RemoteEnvironment]:
+        found: dict[str, RemoteEnvironment] = {}
+        cursors: set[str | None] = {None}
+        cursor: str | None = None
+        for _ in range(PAGES_LIMIT):
+            reply = await self._api.page(cursor, PAGE_SIZE, Turn(spend=Spend.STATS))
+            found.update({each.id: each for each in reply.value.environments})
+            cursor = reply.value.next_cursor
+            if cursor is None:
+                return list(found.values())
+            if cursor in cursors:
+                break
+            cursors.add(cursor)
+        raise ApiError("bad_payload", "the pages of environments do not end")
+
+    def _tell(self, problem: str | None, reason: str | None) -> None:
+        if problem == self.problem:
+            return
+        self.problem = problem
+        if problem is None:
+            self._log.info("discovery_recovered")
+        else:
+            self._log.warning("discovery_failed", reason=reason, detail=problem)
+
+
+def merge(
+    configured: Sequence[EnvironmentConfig],
+    found: Iterable[RemoteEnvironment],
+    exported: Iterable[Environment] = (),
+) -> tuple[Environment, ...]:
+    """Name every environment uniquely: the file's names first, then those already exported, then new ones by id."""
+    ours = [Environment(id=each.id, name=each.name, worker_mode=each.worker_mode) for each in configured]
+    taken = {each.id for each in ours} | {each.name for each in ours}
+    name_by_id = {each.id: each.name for each in exported if each.origin == "discovery"}
+    known_ids = {each.id for each in ours}
+    theirs = sorted((each for each in found if each.id not in known_ids), key=lambda each: each.id)
+    theirs.sort(key=lambda each: name_by_id.get(each.id) != each.name)
+    taken |= {each.id for each in theirs}
+    for each in theirs:
+        name = each.name if each.name and each.name not in taken else each.id
+        taken.add(name)
+        ours.append(Environment(id=each.id, name=name, origin="discovery"))
+    return tuple(ours)

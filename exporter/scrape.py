@@ -1,0 +1,102 @@
+"""Many environments within one deadline: each is read once for everybody who asks at the same time.
+
+A read runs in a task of its own, not in that of the scrape which caused it, so a scraper that goes away cancels nobody else's
+numbers. A scrape that joins with a later deadline extends the read's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from anyio.abc import TaskGroup
+
+    from exporter.budget import Budget
+    from exporter.clock import Clock
+    from exporter.collector import EnvironmentReader
+    from exporter.log import Log
+    from exporter.snapshot import Snapshot
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A read under way. `deadline`: monotonic clock; the scope's is kept equal to it."""
+
+    deadline: float
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    done: anyio.Event = field(default_factory=anyio.Event)
+
+    def extend(self, deadline: float, *, now: float) -> None:
+        if deadline > self.deadline:
+            self.deadline = deadline
+            self.scope.deadline = anyio.current_time() + (deadline - now)
+
+
+class Scraper:
+    """Owns the reads under way; they run in `tasks`."""
+
+    def __init__(self, tasks: TaskGroup, *, budget: Budget, clock: Clock, log: Log) -> None:
+        self._tasks = tasks
+        self._budget = budget
+        self._clock = clock
+        self._log = log
+        self._flight_by_id: dict[str, _Flight] = {}
+        self._in_background: set[str] = set()
+
+    async def scrape(self, readers: Sequence[EnvironmentReader], *, timeout_s: float) -> tuple[Snapshot, ...]:
+        """Read what is due, wait `timeout_s` at most, and tell what may be shown, in the order of `readers`."""
+        asked_at = self._clock.monotonic()
+        self._budget.expect([reader.environment.id for reader in readers], now=asked_at)
+        flights = self._join(readers, asked_at, asked_at + timeout_s)
+        with anyio.move_on_after(timeout_s):
+            for flight in flights:
+                await flight.done.wait()
+        return tuple(reader.snapshot(asked_at=asked_at) for reader in readers)
+
+    def _join(self, readers: Iterable[EnvironmentReader], now: float, deadline: float) -> list[_Flight]:
+        flights = []
+        for reader in sorted(readers, key=lambda reader: reader.stale_since):
+            flight = self._flight_by_id.get(reader.environment.id)
+            if flight is None and any(reader.due()):
+                flight = self._depart(reader, now, deadline)
+            if flight is not None:
+                flight.extend(deadline, now=now)
+                flights.append(flight)
+        return flights
+
+    def _depart(self, reader: EnvironmentReader, now: float, deadline: float) -> _Flight:
+        flight = _Flight(deadline)
+        flight.scope.deadline = anyio.current_time() + (deadline - now)
+        self._flight_by_id[reader.environment.id] = flight
+        self._tasks.start_soon(self._fly, reader, flight)
+        return flight
+
+    async def _fly(self, reader: EnvironmentReader, flight: _Flight) -> None:
+        try:
+            with flight.scope:
+                await reader.read(deadline=lambda: flight.deadline)
+        except Exception as defect:  # noqa: BLE001 -- the boundary of a task: one environment's defect must not end the others
+            reader.broke(defect)
+        finally:
+            del self._flight_by_id[reader.environment.id]
+            flight.done.set()
+        self._go_on(reader)
+
+    def _go_on(self, reader: EnvironmentReader) -> None:
+        key = reader.environment.id
+        if reader.has_background and key not in self._in_background:
+            self._in_background.add(key)
+            self._tasks.start_soon(self._work_in_background, reader)
+
+    async def _work_in_background(self, reader: EnvironmentReader) -> None:
+        try:
+            await reader.read_background()
+        except Exception as defect:  # noqa: BLE001 -- the boundary of a task, as above
+            reader.broke(defect)
+        finally:
+            self._in_background.discard(reader.environment.id)

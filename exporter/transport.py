@@ -1,0 +1,206 @@
+"""One GET over HTTP with a total deadline and a size limit. The only file that knows the HTTP library.
+
+Each environment has a transport of its own: a pooled connection can carry a stray answer into the next request, and answers
+of `stats` do not say whose they are. Whatever was cut short leaves a pool in doubt, so a client is thrown away after a timeout, a
+cancellation or a protocol error, and closed when the last call that uses it has ended.
+"""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import anyio
+import httpx
+
+from exporter import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from pathlib import Path
+
+Fault = Literal["timeout", "connect", "tls", "protocol", "too_large"]
+KEEPALIVE_CONNECTIONS = 4
+KEEPALIVE_S = 300.0
+CLOSING_S = 1.0
+BASE_HEADERS = {
+    "accept": "application/json",
+    "accept-encoding": "identity",
+    "user-agent": f"managed-agents-exporter/{__version__}",
+}
+
+
+class TransportError(Exception):
+    """No usable answer. `unanswered`: no answer had begun, so the call may be repeated; `status`: of one that had."""
+
+    def __init__(self, fault: Fault, text: str, *, unanswered: bool = False, status: int | None = None) -> None:
+        super().__init__(text)
+        self.fault: Fault = fault
+        self.unanswered = unanswered
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer. `headers` have lower-case names."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Transport(Protocol):
+    async def get(self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float) -> Answer:
+        """Send one GET and read all of the answer within `timeout_s`. Raises TransportError. Follows no redirect."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """How the API is reached: what the clients of all environments have in common."""
+
+    tls: ssl.SSLContext
+    proxy_url: str | None
+    max_response_bytes: int
+
+
+class _Lease:
+    """A client and how many calls are using it."""
+
+    def __init__(self, route: Route) -> None:
+        limits = httpx.Limits(
+            max_connections=None, max_keepalive_connections=KEEPALIVE_CONNECTIONS, keepalive_expiry=KEEPALIVE_S
+        )
+        proxy = None if route.proxy_url is None else httpx.Proxy(route.proxy_url, ssl_context=route.tls)
+        self.route = route
+        self.client = httpx.AsyncClient(
+            verify=route.tls,
+            trust_env=False,
+            proxy=proxy,
+            limits=limits,
+            timeout=None,  # noqa: S113 -- a total deadline stands around every call; a dripping body trips no read timeout
+            headers=BASE_HEADERS,
+            follow_redirects=False,
+        )
+        self.calls = 0
+        self.retired = False
+
+
+class HttpxTransport:
+    def __init__(self, route: Callable[[], Route]) -> None:
+        self._route = route
+        self._lease: _Lease | None = None
+
+    async def get(self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float) -> Answer:
+        route = self._route()
+        async with self._leased(route) as client:
+            try:
+                with anyio.fail_after(timeout_s):
+                    return await _get(client, url, query, headers, route.max_response_bytes)
+            except TimeoutError:
+                raise TransportError("timeout", f"no complete answer within {timeout_s:.3g} s") from None
+            except httpx.HTTPError as problem:
+                raise _translated(problem) from None
+            except (httpx.InvalidURL, OSError):
+                raise TransportError("connect", "no connection") from None
+
+    async def aclose(self) -> None:
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            await self._retire(lease)
+
+    @asynccontextmanager
+    async def _leased(self, route: Route) -> AsyncIterator[httpx.AsyncClient]:
+        if self._lease is not None and self._lease.route is not route:
+            await self.aclose()
+        lease = self._lease = self._lease or _Lease(route)
+        lease.calls += 1
+        try:
+            yield lease.client
+        except BaseException:
+            lease.retired = True
+            if self._lease is lease:
+                self._lease = None
+            raise
+        finally:
+            lease.calls -= 1
+            if lease.retired:
+                await self._retire(lease)
+
+    @staticmethod
+    async def _retire(lease: _Lease) -> None:
+        lease.retired = True
+        if lease.calls == 0:
+            with anyio.move_on_after(CLOSING_S, shield=True):
+                await lease.client.aclose()
+
+
+async def _get(
+    client: httpx.AsyncClient, url: str, query: Mapping[str, str], headers: Mapping[str, str], limit: int
+) -> Answer:
+    async with client.stream("GET", url, params=query, headers=headers) as response:
+        encoding = response.headers.get("content-encoding", "identity")
+        if encoding.lower() != "identity":
+            text = "the answer is compressed, which was not asked for"
+            raise TransportError("protocol", text, status=response.status_code)
+        body = await _read_limited(response, limit)
+        return Answer(response.status_code, dict(response.headers), body)
+
+
+async def _read_limited(response: httpx.Response, limit: int) -> bytes:
+    too_large = TransportError("too_large", f"the answer is larger than {limit} bytes", status=response.status_code)
+    announced = response.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise too_large
+    body = bytearray()
+    try:
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > limit:
+                raise too_large
+    except httpx.HTTPError:
+        raise TransportError("protocol", "the answer was cut short", status=response.status_code) from None
+    return bytes(body)
+
+
+def _translated(problem: httpx.HTTPError) -> TransportError:
+    """Name the fault without the library's text: it may quote headers, and with them a credential."""
+    if _caused_by_tls(problem):
+        return TransportError("tls", "the TLS connection could not be made")
+    if isinstance(problem, httpx.TimeoutException):
+        return TransportError("timeout", "no answer in time")
+    if isinstance(problem, httpx.ConnectError | httpx.ProxyError):
+        return TransportError("connect", "no connection", unanswered=True)
+    cut = isinstance(problem, httpx.NetworkError) or "without sending a response" in str(problem)
+    if cut:
+        return TransportError("protocol", "the connection was cut before an answer", unanswered=True)
+    return TransportError("protocol", "the answer is not valid HTTP")
+
+
+def _caused_by_tls(problem: BaseException) -> bool:
+    seen: BaseException | None = problem
+    while seen is not None:
+        if isinstance(seen, ssl.SSLError):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def tls_context(
+    *, ca_file: Path | None = None, client_cert_file: Path | None = None, client_key_file: Path | None = None
+) -> ssl.SSLContext:
+    """Trust the usual authorities, the system's and the file's; raises OSError, ssl.SSLError.
+
+    One context serves all clients: each would cost 38 ms and a megabyte.
+    """
+    context = httpx.create_ssl_context(trust_env=False)
+    context.load_default_certs()
+    if ca_file is not None:
+        context.load_verify_locations(cafile=ca_file)
+    if client_cert_file is not None:
+        context.load_cert_chain(client_cert_file, client_key_file)
+    return context
