@@ -278,6 +278,19 @@ def test_a_bad_value_is_refused_with_its_place_and_its_rule(directory: Path, tex
     assert problems(f"{text}\n{ENVIRONMENT}", directory, environ) == [problem.replace("DIR", str(directory))]
 
 
+def test_certificate_files_without_permission_are_named(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("ssl.SSLContext.load_verify_locations", refuse)
+    monkeypatch.setattr("ssl.SSLContext.load_cert_chain", refuse)
+    text = "api: {ca_file: ca.pem, client_cert_file: client.pem, client_key_file: client.key}"
+    assert problems(f"{text}\n{ENVIRONMENT}", directory) == [
+        f"api.ca_file: permission denied: {directory}/ca.pem",
+        f"api.client_cert_file: permission denied: {directory}/client.pem or {directory}/client.key",
+    ]
+
+
 URL = "an address such as https://api.example.com/v1"
 PLAIN_HTTP = "plain http would show the credentials to the network: use https, or set api.allow_http: true"
 BAD_URLS = [
