@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from simulated import Running
+    from tests.simulated import Running
 
 COMMAND = (sys.executable, "-m", "exporter")
 READY_S = 15.0
@@ -140,7 +140,11 @@ def write_config(directory: Path, simulator: Running, **sections: Mapping[str, o
         key = directory / f"{environment.id}.key"
         key.write_text(f"{environment.profile.key}\n")
         environments.append({"id": environment.id, "name": environment.profile.name, "environment_key_file": str(key)})
-    api = {"base_url": simulator.base_url, "api_key_file": str(api_key), "requests_per_minute": 1_000_000}
+    api: dict[str, object] = {
+        "base_url": simulator.base_url,
+        "api_key_file": str(api_key),
+        "requests_per_minute": 1_000_000,
+    }
     document = {
         "api": api | dict(sections.pop("api", {})),
         "scrape": {"min_interval": "0s"} | dict(sections.pop("scrape", {})),

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from exported import free_port
+
+from tests.exported import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

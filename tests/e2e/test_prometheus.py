@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
-from exported import exporter_process, write_config
-from prometheus_server import Prometheus, prometheus_server, scrape_config
-from simulated import Running, running
 
 from exporter.simulator import DEMO_ENVIRONMENTS, Fleet, demo_world
+from exporter.simulator.item import State
+from tests.exported import exporter_process, write_config
+from tests.prometheus_server import Prometheus, prometheus_server, scrape_config
+from tests.simulated import Running, running
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.e2e
-STATES = ("queued", "starting", "active", "stopping", "stopped", "unknown")
+LISTED_STATES: tuple[State, ...] = get_args(State)
 
 
 def assert_prometheus_knows_the_truth(prometheus: Prometheus, simulator: Running, *, since: float) -> None:
@@ -31,7 +32,7 @@ def assert_prometheus_knows_the_truth(prometheus: Prometheus, simulator: Running
         assert prometheus.by(f"managed_agents_queue_pending{here}", "environment_id") == {demo.id: stats.pending}
         workers = {} if stats.workers_polling is None else {demo.id: stats.workers_polling}
         assert prometheus.by(f"managed_agents_workers_polling{here}", "environment_id") == workers
-        listed = {state: truth.listed.get(state, 0) for state in STATES}
+        listed = {state: truth.listed.get(state, 0) for state in LISTED_STATES} | {"unknown": 0}
         assert prometheus.by(f"managed_agents_work_items{here}", "state") == listed
 
 
