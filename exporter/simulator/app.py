@@ -380,16 +380,17 @@ class Simulator:
     ) -> Item | None:
         arrived = asyncio.Event()
         environment.arrivals.add(arrived.set)
+        hung_up = asyncio.ensure_future(replies.gone(request.receive))
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + wait_s
         item: Item | None = None
         try:
-            with anyio.move_on_after(wait_s):
-                while item is None:
-                    if await _first(arrived.wait, lambda: replies.gone(request.receive)):
-                        break  # work claimed for a caller who has hung up would be lost until it is taken back
-                    arrived.clear()
-                    item = claim()
+            while item is None and await _happened(arrived, unless=hung_up, within_s=ends_at - loop.time()):
+                arrived.clear()
+                item = claim()  # another poll may have been quicker
         finally:
             environment.arrivals.discard(arrived.set)
+            hung_up.cancel()
         return item
 
     async def _retrieve(self, asked: Asked) -> object:
@@ -431,21 +432,13 @@ class Simulator:
         return _item_body(environment, environment.stop(asked.work_id, force=force))
 
 
-async def _first(wanted: Callable[[], Awaitable[object]], other: Callable[[], Awaitable[object]]) -> bool:
-    """Wait for either; answer whether it was the other one."""
-    was_other = False
-
-    async def end_with_other() -> None:
-        nonlocal was_other
-        await other()
-        was_other = True
-        group.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(end_with_other)
-        await wanted()
-        group.cancel_scope.cancel()
-    return was_other
+async def _happened(event: asyncio.Event, *, unless: asyncio.Future[None], within_s: float) -> bool:
+    """Wait for the event; a caller who hangs up must not be given work, it would be lost until it is taken back."""
+    waiting = asyncio.ensure_future(event.wait())
+    either: set[asyncio.Future[Any]] = {waiting, unless}
+    done, _ = await asyncio.wait(either, timeout=max(within_s, 0), return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    return bool(done) and unless not in done
 
 
 def _mismatch(lease: Lease) -> dict[str, object]:

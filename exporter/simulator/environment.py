@@ -97,6 +97,7 @@ class Rules:
     has_more: bool = False
     """Pages carry `first_id`, `last_id` and `has_more` as well."""
     cursor_ttl_s: float | None = None
+    """A negative time refuses every cursor."""
     cursor_refusal_status: int = 400
     late_visibility_s: float = 0.0
     """An item enters the list up to this long after its creation, each after a time of its own, at its old place."""

@@ -101,15 +101,22 @@ def _endless_empty_pages(occasion: Occasion) -> Response:
 
 def replacements() -> dict[str, Replacement]:
     """Answer the faults that need no right answer, by name."""
-    by_status = {f"status-{status}": partial(_status, status) for status in STATUSES}
+    return _other_statuses() | _other_bodies() | _other_sizes() | _endless_lists()
+
+
+def _other_statuses() -> dict[str, Replacement]:
     return {
-        **by_status,
-        "hang": lambda _: replies.Silence(),
+        **{f"status-{status}": partial(_status, status) for status in STATUSES},
         "redirect-301": partial(_redirect, 301),
         "redirect-307": partial(_redirect, 307),
         "html-200": partial(_html, 200),
         "html-502": partial(_html, 502),
         "no-content": lambda _: Response(status_code=204),
+    }
+
+
+def _other_bodies() -> dict[str, Replacement]:
+    return {
         "empty-body": partial(_raw, b""),
         "not-utf8": partial(_raw, b'{"depth":1,"pending":0,"data":[],"type":"\xff\xfe"}'),
         "json-array": partial(_raw, b"[]"),
@@ -118,15 +125,26 @@ def replacements() -> dict[str, Replacement]:
         "json-string": partial(_raw, b'"work"'),
         "empty-object": partial(_raw, b"{}"),
         "nested": _nested,
+        "unknown-encoding": partial(_encoded, "zstd", b"\x28\xb5\x2f\xfd junk"),
+    }
+
+
+def _other_sizes() -> dict[str, Replacement]:
+    return {
+        "hang": lambda _: replies.Silence(),
         "huge-body": _huge,
         "endless-body": lambda _: replies.endless(b'{"type":"', b"x" * 65_536),
         "endless-spaces": lambda _: replies.endless(b"", b" " * 65_536),
         "gzip-bomb": _gzip_bomb,
         "nested-gzip-bomb": _nested_gzip_bomb,
+    }
+
+
+def _endless_lists() -> dict[str, Replacement]:
+    return {
         "repeated-cursor": _loop,
         "endless-pages": _endless_pages,
         "endless-empty-pages": _endless_empty_pages,
-        "unknown-encoding": partial(_encoded, "zstd", b"\x28\xb5\x2f\xfd junk"),
     }
 
 
@@ -223,12 +241,21 @@ def _foreign_item(body: Body, _: Occasion) -> Response:
 
 def alterations() -> dict[str, Alteration]:
     """Answer the faults that are made of the right answer, by name."""
+    return _altered_transport() | _altered_values() | _altered_texts() | _altered_lists()
+
+
+def _altered_transport() -> dict[str, Alteration]:
     return {
         "truncated-json": _truncated,
         "stall": _stalled,
         "drip-body": _dripping,
         "gzip": _gzipped,
         "wrong-content-type": _wrong_type,
+    }
+
+
+def _altered_values() -> dict[str, Alteration]:
+    return {
         "duplicate-keys": _duplicate_keys,
         "wrong-types": _wrong_types,
         "missing-fields": _missing_fields,
@@ -240,14 +267,24 @@ def alterations() -> dict[str, Alteration]:
         "huge-integer": partial(_values, {"depth": 10**400, "workers_polling": 10**400, "created_at": 10**400}),
         "fraction": partial(_values, {"depth": 1.5, "pending": 0.5}),
         "unknown-state": partial(_values, {"state": "hibernating"}),
+    }
+
+
+def _altered_texts() -> dict[str, Alteration]:
+    return {
         "surrogates": partial(_values, {"state": "\ud800", "name": "\udfff", "id": "work_\ud800"}),
         "control-characters": partial(_values, {"state": "act\u0000ive", "name": "pro\n\u202eduction\u0007"}),
         "secrets": partial(_values, {"secret": "c2VjcmV0LWNhbmFyeQ", "metadata": {"token": "metadata-canary"}}),
-        "foreign-items": partial(_values, {"environment_id": "env_someone_else"}),
-        "foreign-item": _foreign_item,
         "bad-timestamps": _instants("yesterday"),
         "naive-timestamps": _instants("2026-07-01T08:15:01"),
         "ancient-timestamps": _instants("0001-01-01T00:00:00Z"),
+    }
+
+
+def _altered_lists() -> dict[str, Alteration]:
+    return {
+        "foreign-items": partial(_values, {"environment_id": "env_someone_else"}),
+        "foreign-item": _foreign_item,
         "huge-cursor": partial(_values, {"next_page": "x" * 100_000}),
         "cursor-of-wrong-type": partial(_values, {"next_page": 7}),
         "item-on-two-pages": _item_twice,

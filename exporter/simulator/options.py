@@ -9,7 +9,7 @@ from typing import Literal
 
 from exporter.simulator.faults import LIST_FAULTS, fault_names
 
-CALLS_KEPT = 200_000
+CALLS_KEPT = 20_000
 
 
 class Call(enum.StrEnum):
@@ -132,7 +132,7 @@ class CallRecord:
 
 
 class Calls:
-    """Everything that was asked, refused calls included."""
+    """Everything that was asked, refused calls included: all of it counted, the last `CALLS_KEPT` in detail."""
 
     def __init__(self) -> None:
         self.records: deque[CallRecord] = deque(maxlen=CALLS_KEPT)

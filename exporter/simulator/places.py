@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, overload
+from typing import Literal, Protocol
 
 from exporter.simulator.item import scramble
 
 Order = Literal["newest_first", "oldest_first", "unordered"]
+
+
+class View(Protocol):
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> int: ...
 
 
 @dataclass(slots=True)
@@ -52,7 +56,7 @@ class Places:
         if self.hidden_until:
             self.hidden_until = {seq: until for seq, until in self.hidden_until.items() if until > now}
 
-    def view(self, order: Order) -> Sequence[int]:
+    def view(self, order: Order) -> View:
         if order == "oldest_first":
             return self.rows
         if order == "newest_first":
@@ -95,17 +99,11 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reversed(Sequence[int]):
+class _Reversed:
     rows: array[int]
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    @overload
-    def __getitem__(self, index: int) -> int: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[int]: ...
-    def __getitem__(self, index: int | slice) -> int | Sequence[int]:
-        if isinstance(index, slice):
-            return self.rows[::-1][index]
+    def __getitem__(self, index: int, /) -> int:
         return self.rows[len(self.rows) - 1 - index]

@@ -489,3 +489,11 @@ async def test_a_fault_meets_its_calls_only_and_heals(app: Simulator, client: ht
     assert await statuses() == [200, 200, 529]
     app.options.heal()
     assert await statuses() == [200, 200, 200]
+
+
+async def test_the_list_of_environments_can_be_broken_like_any_list(app: Simulator, client: httpx.AsyncClient) -> None:
+    app.options.inject("repeated-cursor", call="environments")
+    first = (await client.get("/environments", headers=ORGANISATION)).json()
+    again = (await client.get(f"/environments?page={first['next_page']}", headers=ORGANISATION)).json()
+    assert first == again
+    assert len(first["data"]) == 3

@@ -10,7 +10,7 @@ from exporter.simulator import Environment, Rules, Stats, World
 from exporter.simulator.environment import Conflict, HeartbeatMismatch, Invalid, NotFound
 
 if TYPE_CHECKING:
-    from exporter.simulator.item import TimestampStyle
+    from exporter.simulator.item import Item, TimestampStyle
 
 START_AT = 1_780_000_000.0
 
@@ -41,43 +41,47 @@ def started(queue: Environment) -> str:
     return item.id
 
 
-def test_an_item_lives_from_queued_to_stopped(queue: Environment, clock: Clock) -> None:
-    created = queue.create()
-    seen = [created.state]
+def live(queue: Environment, clock: Clock) -> tuple[Item, list[str]]:
+    """Lead an item through its whole life; answer it and the states it was seen in."""
+    item = queue.create()
+    seen: list[str] = [item.state]
     clock.at += 5
-    claimed = queue.poll(worker_id="w1")
-    assert claimed is created
-    seen.append(created.state)
+    assert queue.poll(worker_id="w1") is item
+    seen.append(item.state)
     clock.at += 1
-    seen.append(queue.ack(created.id).state)
+    seen.append(queue.ack(item.id).state)
     clock.at += 2
-    seen.append(queue.heartbeat(created.id, expected="NO_HEARTBEAT").state)
+    seen.append(queue.heartbeat(item.id, expected="NO_HEARTBEAT").state)
     clock.at += 30
-    seen.append(queue.stop(created.id).state)
+    seen.append(queue.stop(item.id).state)
     clock.at += 3
-    seen.append(queue.stop(created.id).state)
+    seen.append(queue.stop(item.id).state)
+    return item, seen
 
+
+def test_an_item_lives_from_queued_to_stopped(queue: Environment, clock: Clock) -> None:
+    item, seen = live(queue, clock)
     assert seen == ["queued", "queued", "starting", "active", "stopping", "stopped"]
-    assert (created.created_at, created.acknowledged_at, created.started_at) == (
-        START_AT,
-        START_AT + 6,
-        START_AT + 8,
-    )
-    assert (created.latest_heartbeat_at, created.stop_requested_at, created.stopped_at) == (
+    assert (item.created_at, item.acknowledged_at, item.started_at) == (START_AT, START_AT + 6, START_AT + 8)
+    assert (item.latest_heartbeat_at, item.stop_requested_at, item.stopped_at) == (
         START_AT + 8,
         START_AT + 38,
         START_AT + 41,
     )
+
+
+def test_every_step_of_a_life_is_recorded_with_its_duration(queue: Environment, clock: Clock) -> None:
+    live(queue, clock)
     truth = queue.truth()
-    durations = {kind: truth.durations(kind) for kind in ("created", "wait", "startup", "run", "stop", "finished")}
-    assert durations == {
-        "created": [0.0],
-        "wait": [6.0],
-        "startup": [2.0],
-        "run": [33.0],
-        "stop": [3.0],
-        "finished": [41.0],
-    }
+    assert [(step.kind, step.duration_s) for step in truth.transitions] == [
+        ("created", 0.0),
+        ("wait", 6.0),
+        ("startup", 2.0),
+        ("run", 33.0),
+        ("stop", 3.0),
+        ("finished", 41.0),
+    ]
+    assert truth.durations("run") == [33.0]
     assert truth.finished() == {"ran": 1, "never_started": 0, "never_acknowledged": 0}
 
 

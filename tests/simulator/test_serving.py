@@ -68,6 +68,18 @@ async def test_it_ends_at_once_whatever_hangs(fault: str, caplog: pytest.LogCapt
     assert [record.message for record in caplog.records if record.levelname in {"ERROR", "CRITICAL"}] == []
 
 
+def test_a_caller_who_hangs_up_is_not_given_work() -> None:
+    with running(options=Options(check_headers=False)) as sim:
+        queue = sim.call(sim.world.add_environment, "env_a", key="key-a")
+        path = f"{sim.base_url}/environments/env_a/work/poll?block_ms=999"
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.get(path, headers={"authorization": "Bearer key-a"}, timeout=0.05)
+        while sim.call(lambda: queue.arrivals):
+            time.sleep(0.005)
+        sim.call(queue.create)
+        assert sim.call(queue.stats).depth == 1
+
+
 def test_the_thread_of_a_test_ends_with_it() -> None:
     with running() as sim:
         assert httpx.get(sim.base_url.removesuffix("/v1")).status_code == 200
