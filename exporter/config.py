@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import ssl
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from exporter.certificate import authorities_in, file_in, pair_problem, path_in
 from exporter.document import (
     SIZE_LIMIT,
     Document,
@@ -26,7 +25,7 @@ from exporter.document import (
 from exporter.secret import EnvSecret, FileSecret, SecretError, system_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     import yaml
 
@@ -138,15 +137,19 @@ _URL = re.compile(
 
 def load(path: Path, environ: Mapping[str, str]) -> Config:
     """Read a configuration file and the files it names. Raises ConfigError."""
+    return parse(read_file(path), directory=path.parent, environ=environ)
+
+
+def read_file(path: Path) -> str:
+    """Return the text of a configuration file, cut where it is too long to be one. Raises ConfigError."""
     try:
         with path.open("rb") as file:
             content = file.read(SIZE_LIMIT + 1)
-        yaml_text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except OSError as error:
         raise ConfigError((f"{path}: {system_words(error)}",)) from None
     except UnicodeDecodeError:
         raise ConfigError((f"{path}: not UTF-8",)) from None
-    return parse(yaml_text, directory=path.parent, environ=environ)
 
 
 def parse(yaml_text: str, *, directory: Path, environ: Mapping[str, str]) -> Config:
@@ -217,7 +220,7 @@ def _config(root: Section, around: _Surroundings) -> Config:
 def _api(section: Section, around: _Surroundings) -> ApiConfig:
     default = ApiConfig()
     allow_http = section.take("allow_http", flag, default.allow_http)
-    ca_file = section.take("ca_file", _ca_file(around), None)
+    ca_file = section.take("ca_file", authorities_in(around.directory), None)
     client_cert_file, client_key_file = _client_certificate(section, around)
     header = text(matching=_HEADER, expected=_HEADER_EXPECTED)
     return ApiConfig(
@@ -341,7 +344,7 @@ def _secret(section: Section, name: str, around: _Surroundings) -> SecretSource 
     """Return where the secret comes from, already read once, or None where it isn't given or was refused."""
     file_key, variable_key = f"{name}_file", f"{name}_env"
     section.refuse(name, f"a secret is never written into the file: use {file_key} or {variable_key}")
-    path = section.take(file_key, _path(around), None)
+    path = section.take(file_key, path_in(around.directory), None)
     variable = section.take(
         variable_key, text(matching=_VARIABLE, expected="the name of an environment variable"), None
     )
@@ -368,66 +371,15 @@ def _secret_given(section: Section, name: str) -> bool:
     return any(section.given(key) for key in (name, f"{name}_file", f"{name}_env"))
 
 
-def _path(around: _Surroundings) -> Callable[[yaml.Node], Path]:
-    read = text(expected="a path")
-    return lambda node: around.directory / read(node)
-
-
-def _file(around: _Surroundings) -> Callable[[yaml.Node], Path]:
-    """Return a reader of the path of a regular file: OpenSSL would wait for ever for a pipe."""
-    path_of = _path(around)
-
-    def read(node: yaml.Node) -> Path:
-        path = path_of(node)
-        try:
-            regular = stat.S_ISREG(path.stat().st_mode)
-        except OSError as error:
-            raise RefusedError(f"{system_words(error)}: {path}") from None
-        if not regular:
-            raise RefusedError(f"not a regular file: {path}")
-        return path
-
-    return read
-
-
-def _ca_file(around: _Surroundings) -> Callable[[yaml.Node], Path]:
-    file_of = _file(around)
-
-    def read(node: yaml.Node) -> Path:
-        path = file_of(node)
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
-        except ssl.SSLError:
-            raise RefusedError(f"no certificate in PEM format: {path}") from None
-        except OSError as error:
-            raise RefusedError(f"{system_words(error)}: {path}") from None
-        return path
-
-    return read
-
-
 def _client_certificate(section: Section, around: _Surroundings) -> tuple[Path | None, Path | None]:
-    certificate = section.take("client_cert_file", _file(around), None)
-    key = section.take("client_key_file", _file(around), None)
+    certificate = section.take("client_cert_file", file_in(around.directory), None)
+    key = section.take("client_key_file", file_in(around.directory), None)
     for present, absent in (("client_cert_file", "client_key_file"), ("client_key_file", "client_cert_file")):
         if section.given(present) and not section.given(absent):
             section.note(present, f"needs {absent} beside it")
-    if certificate and key and (problem := _pair_problem(certificate, key)):
+    if certificate and key and (problem := pair_problem(certificate, key, key_named="client_key_file")):
         section.note("client_cert_file", problem)
     return certificate, key
-
-
-def _pair_problem(certificate: Path, key: Path) -> str | None:
-    try:
-        # The empty password makes an encrypted key fail instead of asking on the terminal.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password="")
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            return f"client_key_file is the key of another certificate: {certificate}"
-        return f"no certificate in PEM format with its key in client_key_file, without a passphrase: {certificate}"
-    except OSError as error:
-        return f"{system_words(error)}: {certificate} or {key}"
-    return None
 
 
 def _base_url(section: Section, around: _Surroundings, *, allow_http: bool) -> str:

@@ -83,6 +83,7 @@ class Section:
         self._document = document
         self._line = _line(node) if node else 0
         self._asked: dict[str, None] = {}
+        self._own_words: set[str] = set()
         self._children: list[Section] = []
         self._node_by_key: dict[str, yaml.Node] = {}
         self._fill(node)
@@ -111,6 +112,22 @@ class Section:
             return []
         children = [self._child(f"{self._at(key)}[{index}]", item) for index, item in enumerate(node.value)]
         return [child for child in children if child.legible]
+
+    def take_each(self, key: str, read: Callable[[yaml.Node], T]) -> tuple[T, ...]:
+        """Return what `read` makes of each item of a list; what is refused is noted with its index and left out."""
+        node = self._ask(key)
+        if node is None:
+            return ()
+        if not isinstance(node, yaml.SequenceNode):
+            self.note(key, f"expected a list, not {_kind(node)}")
+            return ()
+        values: list[T] = []
+        for index, item in enumerate(node.value):
+            try:
+                values.append(read(item))
+            except RefusedError as refused:
+                self._document.note(_line(item), f"{self._at(key)}[{index}]: {refused}")
+        return tuple(values)
 
     def entries(self, read: Callable[[yaml.Node], T]) -> Iterator[tuple[str, T]]:
         """Yield every key with what `read` makes of its value, for a section whose keys are the user's own."""
@@ -149,12 +166,14 @@ class Section:
 
     def _ask(self, key: str) -> yaml.Node | None:
         self._asked[key] = None
+        self._own_words.add(key)
         self._document.keys[re.sub(r"\[[0-9]+\]", "[]", self._at(key))] = None
         node = self._node_by_key.get(key)
         return None if node is None or _null(node) else node
 
     def _at(self, key: str) -> str:
-        shown = key if _SHOWABLE_KEY.fullmatch(key) else f"(a key on line {_line(self._node_by_key[key])})"
+        showable = key in self._own_words or _SHOWABLE_KEY.fullmatch(key)
+        shown = key if showable else f"(a key on line {_line(self._node_by_key[key])})"
         return f"{self.place}.{shown}" if self.place else shown
 
     def _child(self, place: str, node: yaml.Node | None) -> Section:
