@@ -10,7 +10,7 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -131,7 +131,7 @@ def free_port() -> int:
         return port
 
 
-def write_config(directory: Path, simulator: Running, **sections: Mapping[str, object]) -> Path:
+def write_config(directory: Path, simulator: Running, **sections: dict[str, Any]) -> Path:
     """Write a configuration of all the simulator's environments, each with its key. JSON is YAML."""
     api_key = directory / "api-key"
     api_key.write_text(simulator.options.api_key + "\n")
@@ -140,14 +140,14 @@ def write_config(directory: Path, simulator: Running, **sections: Mapping[str, o
         key = directory / f"{environment.id}.key"
         key.write_text(f"{environment.profile.key}\n")
         environments.append({"id": environment.id, "name": environment.profile.name, "environment_key_file": str(key)})
-    api: dict[str, object] = {
+    api: dict[str, Any] = {
         "base_url": simulator.base_url,
         "api_key_file": str(api_key),
         "requests_per_minute": 1_000_000,
     }
     document = {
-        "api": api | dict(sections.pop("api", {})),
-        "scrape": {"min_interval": "0s"} | dict(sections.pop("scrape", {})),
+        "api": {**api, **sections.pop("api", {})},
+        "scrape": {"min_interval": "0s", **sections.pop("scrape", {})},
         "environments": environments,
         **sections,
     }

@@ -1,0 +1,281 @@
+"""Sharing, deadlines and throttling of reads, over an API that answers when the test says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from exporter.admission import Admission
+from exporter.budget import Budget
+from exporter.client import Upstream, WorkApi
+from exporter.clock import Clock
+from exporter.collector import EnvironmentReader
+from exporter.config import ApiConfig, Config, ListingConfig, ScrapeConfig
+from exporter.log import Log
+from exporter.scrape import Scraper
+from exporter.secret import EnvSecret
+from exporter.snapshot import Environment
+from exporter.transport import Answer, TransportError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from exporter.client import Reason, Source
+    from exporter.snapshot import Snapshot
+
+pytestmark = pytest.mark.anyio
+STATS = b'{"depth": 2, "pending": 1, "oldest_queued_at": null, "workers_polling": 1}'
+LIST = b'{"data": [], "next_page": null}'
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@dataclass
+class Server:
+    """Answers at once, or once `open_` is set; counts the calls."""
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    open_: anyio.Event | None = None
+
+    async def get(self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float) -> Answer:
+        del query, headers
+        self.calls.append(url)
+        if self.open_ is not None:
+            with anyio.move_on_after(timeout_s):
+                await self.open_.wait()
+            if not self.open_.is_set():
+                raise TransportError("timeout", "too late")
+        return Answer(self.status, self.headers, STATS if url.endswith("/stats") else LIST)
+
+    async def aclose(self) -> None: ...
+
+    def count(self, ending: str) -> int:
+        return sum(url.endswith(ending) for url in self.calls)
+
+
+@dataclass
+class Seen:
+    """What the observer was told."""
+
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    throttled: list[str] = field(default_factory=list)
+
+    def request_sent(self, source: Source, code: str, duration_s: float) -> None: ...
+
+    def request_throttled(self, source: Source) -> None:
+        self.throttled.append(source)
+
+    def read_failed(self, source: Source, reason: Reason) -> None:
+        self.failed.append((source, reason))
+
+    def schema_drifted(self, fields: Sequence[str]) -> None: ...
+
+
+@dataclass
+class Rig:
+    """One environment behind a server, on clocks that the test moves."""
+
+    config: Config
+    server: Server = field(default_factory=Server)
+    seen: Seen = field(default_factory=Seen)
+    now: float = 1000.0
+
+    def __post_init__(self) -> None:
+        self.clock = Clock(wall=lambda: 1_700_000_000 + self.now, monotonic=lambda: self.now)
+        self.budget = Budget(
+            per_minute=self.config.api.requests_per_minute,
+            min_interval_s=self.config.scrape.min_interval_s,
+            now=self.now,
+            jitter=lambda: 1.0,
+        )
+        admission = Admission(self.budget, concurrency=16, monotonic=self.clock.monotonic)
+        self.upstream = Upstream(
+            config=lambda: self.config, admission=admission, observer=self.seen, clock=self.clock, log=Log()
+        )
+        self.reader = self.new_reader("env_1")
+
+    def new_reader(self, environment_id: str) -> EnvironmentReader:
+        api = WorkApi(environment_id, self.upstream, self.server, environment_key=EnvSecret("K", {"K": "key"}))
+        return EnvironmentReader(Environment(id=environment_id, name=environment_id), api, self.upstream)
+
+    def scraper(self, tasks: anyio.abc.TaskGroup) -> Scraper:
+        return Scraper(tasks, budget=self.budget, clock=self.clock, log=Log())
+
+    async def scrape(self, timeout_s: float = 5.0) -> Snapshot:
+        async with anyio.create_task_group() as tasks:
+            (snapshot,) = await self.scraper(tasks).scrape([self.reader], timeout_s=timeout_s)
+        return snapshot
+
+
+def rig(*, min_interval_s: float = 10, max_age_s: float = 300, per_minute: int = 1000, listing: bool = True) -> Rig:
+    return Rig(
+        Config(
+            api=ApiConfig(base_url="http://127.0.0.1/v1", requests_per_minute=per_minute),
+            scrape=ScrapeConfig(min_interval_s=min_interval_s, max_age_s=max_age_s),
+            listing=ListingConfig(enabled=listing),
+        )
+    )
+
+
+async def test_25_simultaneous_scrapes_cause_one_read() -> None:
+    one = rig()
+    snapshots: list[Snapshot] = []
+    async with anyio.create_task_group() as tasks:
+        scraper = one.scraper(tasks)
+
+        async def scrape() -> None:
+            snapshots.extend(await scraper.scrape([one.reader], timeout_s=5))
+
+        for _ in range(25):
+            tasks.start_soon(scrape)
+    assert (one.server.count("/stats"), one.server.count("/work")) == (1, 1)
+    assert len(snapshots) == 25
+    assert all(snapshot.queue is not None and snapshot.work is not None for snapshot in snapshots)
+
+
+async def test_a_waiter_that_gives_up_cancels_nobody_elses_read() -> None:
+    one = rig()
+    one.server.open_ = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        scraper = one.scraper(tasks)
+        (impatient,) = await scraper.scrape([one.reader], timeout_s=0.01)
+        assert impatient.queue is None
+
+    one = rig()
+    one.server.open_ = anyio.Event()
+    patient: list[Snapshot] = []
+    async with anyio.create_task_group() as tasks:
+        scraper = one.scraper(tasks)
+
+        async def wait_long() -> None:
+            patient.extend(await scraper.scrape([one.reader], timeout_s=5))
+
+        async def leave_early() -> None:
+            with anyio.CancelScope() as scope:
+                tasks.start_soon(wait_long)
+                scope.cancel()
+                await scraper.scrape([one.reader], timeout_s=5)
+
+        await leave_early()
+        (impatient,) = await scraper.scrape([one.reader], timeout_s=0.01)
+        assert impatient.queue is None
+        assert one.server.open_ is not None
+        one.server.open_.set()
+    assert patient[0].queue is not None
+    assert one.server.count("/stats") == 1
+
+
+async def test_scrapes_closer_than_the_minimal_interval_share_a_read() -> None:
+    one = rig(min_interval_s=10)
+    first = await one.scrape()
+    one.now += 9.9
+    second = await one.scrape()
+    assert one.server.count("/stats") == 1
+    assert first.queue == second.queue
+    one.now += 0.1
+    await one.scrape()
+    assert one.server.count("/stats") == 2
+
+
+async def test_a_throttled_read_keeps_the_numbers_until_they_are_too_old() -> None:
+    one = rig(per_minute=4, max_age_s=60)
+    fresh = await one.scrape()
+    assert fresh.queue is not None
+    one.server.status, one.server.headers = 429, {"retry-after": "200"}
+    one.now += 30
+    refused = await one.scrape()
+    assert refused.queue == fresh.queue
+    assert refused.work == fresh.work
+    calls = len(one.server.calls)
+    one.now += 29
+    assert (await one.scrape()).queue == fresh.queue
+    one.now += 2
+    aged = await one.scrape()
+    assert (aged.queue, aged.work) == (None, None)
+    assert len(one.server.calls) == calls
+    assert ("stats", "rate_limited") in one.seen.failed
+    assert "stats" in one.seen.throttled
+
+
+async def test_a_failed_read_hides_the_numbers_at_once() -> None:
+    one = rig()
+    await one.scrape()
+    one.server.status = 404
+    one.now += 10
+    failed = await one.scrape()
+    assert (failed.queue, failed.work) == (None, None)
+    assert failed.queue_problem is not None
+    assert failed.queue_problem.reason == "not_found"
+
+
+async def test_a_hanging_list_costs_only_the_listing() -> None:
+    one = rig()
+    one.reader.api._caller._transport = StatsOnly(one.server)
+    snapshot = await one.scrape(timeout_s=0.05)
+    assert snapshot.queue is not None
+    assert snapshot.work is None
+    problem = one.reader.snapshot(asked_at=one.now).work_problem
+    assert problem is not None
+    assert problem.reason == "timeout"
+
+
+@dataclass
+class StatsOnly:
+    """Answers stats; a list hangs until it is cancelled."""
+
+    server: Server
+
+    async def get(self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float) -> Answer:
+        if not url.endswith("/stats"):
+            await anyio.sleep_forever()
+        return await self.server.get(url, query=query, headers=headers, timeout_s=timeout_s)
+
+    async def aclose(self) -> None: ...
+
+
+async def test_max_age_0_shows_only_what_this_scrape_has_read() -> None:
+    one = rig(max_age_s=0, min_interval_s=10)
+    assert (await one.scrape()).queue is not None
+    one.now += 1
+    assert (await one.scrape()).queue is None
+
+
+async def test_a_cloud_environment_is_not_shown_as_an_empty_queue() -> None:
+    class Cloud(Server):
+        async def get(
+            self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float
+        ) -> Answer:
+            answer = await super().get(url, query=query, headers=headers, timeout_s=timeout_s)
+            if url.endswith("/stats"):
+                return Answer(200, {}, b'{"depth":0,"pending":0,"oldest_queued_at":null,"workers_polling":null}')
+            return Answer(404, {}, answer.body)
+
+    one = rig()
+    one.server = Cloud()
+    one.reader = one.new_reader("env_1")
+    snapshot = await one.scrape()
+    assert (snapshot.queue, snapshot.work) == (None, None)
+    assert snapshot.queue_problem is not None
+    assert snapshot.queue_problem.reason == "not_found"
+
+
+async def test_a_defect_in_one_reader_leaves_the_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = rig()
+    broken, healthy = one.new_reader("env_broken"), one.new_reader("env_healthy")
+
+    async def fail(**_: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(broken, "read", fail)
+    async with anyio.create_task_group() as tasks:
+        first, second = await one.scraper(tasks).scrape([broken, healthy], timeout_s=5)
+    assert first.queue is None
+    assert second.queue is not None
