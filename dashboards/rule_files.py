@@ -1,4 +1,4 @@
-"""Rules → the text of Prometheus' rule files and of the table in docs/alerts.md. Pure."""
+"""Rules → the text of Prometheus' rule files and of what the documentation quotes of them. Pure."""
 
 from __future__ import annotations
 
@@ -33,11 +33,17 @@ def alerting_rules() -> str:
 
 
 def alert_table() -> str:
-    rows = (
-        f"| [{a.full_name}](runbooks/{a.full_name}.md) | {a.severity} | {_one_line(a.expr)} | {a.hold} | {a.summary} |"
-        for a in ALERTS
-    )
-    return "\n".join(("| alert | severity | condition | for | meaning |", "|---|---|---|---|---|", *rows))
+    rows = (f"| [{a.full_name}](runbooks/{a.full_name}.md) | {a.severity} | {a.hold} | {a.summary} |" for a in ALERTS)
+    return "\n".join(("| alert | severity | for | meaning |", "|---|---|---|---|", *rows))
+
+
+def runbook_heads() -> dict[str, str]:
+    """Give what a runbook quotes of its rules, by the alert's name."""
+    heads: dict[str, list[str]] = {}
+    for alert in ALERTS:
+        quoted = f"{alert.summary} **{alert.severity}** after {alert.hold} of\n\n```promql\n{alert.expr}\n```"
+        heads.setdefault(alert.full_name, []).append(quoted)
+    return {name: "\n\n".join(quoted) for name, quoted in heads.items()}
 
 
 def _recording(rule: Recording) -> str:
@@ -72,7 +78,3 @@ def _folded(text: str) -> str:
 
 def _indented(marker: str, lines: Iterable[str], *, by: int) -> str:
     return "\n".join((marker, *(" " * by + line for line in lines)))
-
-
-def _one_line(expr: str) -> str:
-    return "`" + " ".join(expr.split()).replace("|", "\\|") + "`"

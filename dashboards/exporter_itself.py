@@ -1,0 +1,244 @@
+"""The exporter itself: whether it reads what it should, what that costs, and whether it is well."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from dashboards import thresholds as t
+from dashboards.grafana import YES_OR_NO, Column, Panel, Query, Row, dashboard, graph, stat, table, variables
+from dashboards.overview import ANY_IS_BAD, ANY_IS_ODD, DATA_AGE_STEPS, TO_ENVIRONMENT
+from dashboards.promql import TARGET, age, chosen, described, gauge, or_zero
+from exporter import metrics as m
+
+if TYPE_CHECKING:
+    from dashboards.grafana import Json, Steps
+    from exporter.metrics import Metric
+
+UID: Final = "managed-agents-exporter"
+ERROR_STEPS: Final[Steps] = (("yellow", t.ERROR_RATIO),)
+# The steps ascend, so what is scarce is coloured from below: red at nothing, yellow at little, green from there on.
+BUDGET_STEPS: Final[Steps] = (("yellow", 0.01), ("green", t.BUDGET_LEFT_RATIO))
+
+
+def exporter_itself() -> Json:
+    return dashboard(
+        uid=UID,
+        title="Managed agents: exporter",
+        description="Does the exporter read what it should, what does that cost, and is it well?",
+        templating=variables(m.EXPORTER_BUILD_INFO, m.ENVIRONMENT_INFO),
+        rows=(
+            Row("", _now()),
+            Row("Reading", [_environments(), _age("stats"), _age("list"), _read_duration()]),
+            Row("Calls to the API", [_calls(), _errors(), _latency()]),
+            Row("Budget", [_budget(), _throttled(), _waiting_out()]),
+            Row("Process", _process()),
+        ),
+        period="6h",
+    )
+
+
+def _rate(metric: Metric, *, by: str) -> str:
+    """Count per minute. Every exporter makes its own calls, so replicas do add up here."""
+    return f"sum by ({by}) (rate({chosen(metric)}[$__rate_interval])) * 60"
+
+
+def _error_ratio() -> str:
+    failed = f"sum(rate({chosen(m.API_ERRORS)}[$__rate_interval]))"
+    return f"{failed} / sum(rate({chosen(m.API_REQUESTS)}[$__rate_interval]))"
+
+
+def _now() -> list[Panel]:
+    left = f"min({chosen(m.API_BUDGET_AVAILABLE)} / {chosen(m.API_BUDGET_LIMIT)})"
+    return [
+        stat(
+            "Version",
+            "What runs. Several versions: a roll-out is under way, or was left half done.",
+            Query(f"count by (version) ({chosen(m.EXPORTER_BUILD_INFO)})", "{{version}}", instant=True),
+            sparkline=False,
+            shows="name",
+        ),
+        stat(
+            "Unreadable",
+            "Environments whose queue cannot be read now.",
+            Query(or_zero(f"count({gauge(m.UP)} == 0)", gauge(m.UP)), "environments"),
+            steps=ANY_IS_BAD,
+        ),
+        stat(
+            "Failed reads",
+            "Failed reads as a share of all calls. Yellow begins where ManagedAgentsApiErrors does.",
+            Query(_error_ratio(), "failed"),
+            unit="percentunit",
+            steps=ERROR_STEPS,
+        ),
+        stat(
+            "Budget left",
+            "The smallest share of its budget that any exporter has left.",
+            Query(left, "left"),
+            unit="percentunit",
+            steps=BUDGET_STEPS,
+            base="red",
+        ),
+        stat(
+            "429 wait",
+            "How long no call will be sent, because the API asked for patience. None: nothing is being waited for.",
+            Query(f"max({chosen(m.API_RETRY_AFTER)} - time())", "wait"),
+            unit="s",
+            steps=ANY_IS_ODD,
+            no_value="none",
+            sparkline=False,
+        ),
+        stat(
+            "Config loaded",
+            "Whether the last attempt to load the configuration succeeded. No: the one before is still in use.",
+            Query(f"min({chosen(m.CONFIG_RELOAD_SUCCESSFUL)})", "loaded"),
+            mappings=[YES_OR_NO],
+            sparkline=False,
+        ),
+    ]
+
+
+def _environments() -> Panel:
+    stats, listing = 'source="stats"', 'source="list"'
+    columns = (
+        Column(heading="Environment", label="environment_name", links=[TO_ENVIRONMENT], width=150),
+        Column(heading="From", label="origin"),
+        Column(heading="Stats", query=Query(described(m.UP, "origin"), table=True), mappings=[YES_OR_NO]),
+        Column(heading="List", query=Query(gauge(m.LIST_UP), table=True), mappings=[YES_OR_NO]),
+        Column(
+            heading="Stats read", query=Query(age(m.DATA_TIMESTAMP, stats), table=True), unit="s", steps=DATA_AGE_STEPS
+        ),
+        Column(heading="List read", query=Query(age(m.DATA_TIMESTAMP, listing), table=True), unit="s"),
+        Column(heading="Stats took", query=Query(gauge(m.SCRAPE_DURATION, stats), table=True), unit="s"),
+        Column(heading="List took", query=Query(gauge(m.SCRAPE_DURATION, listing), table=True), unit="s"),
+    )
+    return table(
+        "Environments",
+        "Whether each environment's statistics and listing are current, how long ago they were read, and how long that took.",
+        columns,
+        width=24,
+        height=9,
+        sort_by="Environment",
+    )
+
+
+def _age(source: str) -> Panel:
+    texts = {
+        "stats": "How long ago each environment's statistics were read. The line is the threshold of ManagedAgentsNumbersOld.",
+        "list": "Age of the oldest read that each environment's counts rest on. Under pressure the listing is given up first.",
+    }
+    return graph(
+        f"Age of {source}",
+        texts[source],
+        [Query(age(m.DATA_TIMESTAMP, f'source="{source}"'), "{{environment_name}}")],
+        unit="s",
+        steps=DATA_AGE_STEPS if source == "stats" else (),
+    )
+
+
+def _read_duration() -> Panel:
+    return graph(
+        "Slowest read",
+        "How long the last read took, in the slowest environment, by source.",
+        [Query(f"max by (source) ({chosen(m.SCRAPE_DURATION)})", "{{source}}")],
+        unit="s",
+    )
+
+
+def _calls() -> Panel:
+    return graph(
+        "Calls",
+        "Calls sent, per minute, by source and by status code, or by what went wrong when there was none.",
+        [Query(_rate(m.API_REQUESTS, by="source, code"), "{{source}} {{code}}")],
+        unit="cpm",
+        stacked=True,
+    )
+
+
+def _errors() -> Panel:
+    return graph(
+        "Failed reads",
+        "Reads that failed, per minute, by source and reason. Only reasons that occurred are drawn.",
+        [Query(f"{_rate(m.API_ERRORS, by='source, reason')} > 0", "{{source}} {{reason}}")],
+        unit="cpm",
+        stacked=True,
+        no_value="none",
+    )
+
+
+def _latency() -> Panel:
+    buckets = f"rate({chosen(m.API_REQUEST_DURATION, suffix='_bucket')}[$__rate_interval])"
+    return graph(
+        "Latency",
+        "Time from sending a call to its last byte: half of the calls, and 95 % of them, stay within.",
+        [
+            Query(f"histogram_quantile({q}, sum by (source, le) ({buckets}))", f"{q * 100:.0f} % {{{{source}}}}")
+            for q in (0.5, 0.95)
+        ],
+        unit="s",
+    )
+
+
+def _budget() -> Panel:
+    return graph(
+        "Budget",
+        "Calls a minute that each exporter allows itself, calls it could make right now, and calls it sends.",
+        [
+            Query(chosen(m.API_BUDGET_LIMIT), "limit, {{instance}}"),
+            Query(chosen(m.API_BUDGET_AVAILABLE), "left, {{instance}}"),
+            Query(_rate(m.API_REQUESTS, by="instance"), "sent, {{instance}}"),
+        ],
+        unit="short",
+    )
+
+
+def _throttled() -> Panel:
+    return graph(
+        "Calls not made",
+        "Calls not made because the budget was spent or a 429 is being waited out, per minute. ManagedAgentsBudgetExhausted fires "
+        f"after {t.THROTTLED_FOR} of it.",
+        [Query(_rate(m.API_THROTTLED, by="source"), "{{source}}")],
+        unit="cpm",
+    )
+
+
+def _waiting_out() -> Panel:
+    return graph(
+        "Refused with 429",
+        "Calls that the API refused with 429, per minute, by source.",
+        [Query(_refused(), "{{source}}")],
+        unit="cpm",
+    )
+
+
+def _refused() -> str:
+    refused = chosen(m.API_ERRORS, 'reason="rate_limited"')
+    return f"sum by (source) (rate({refused}[$__rate_interval])) * 60"
+
+
+def _process() -> list[Panel]:
+    shown = (
+        (
+            "Scrape duration",
+            "How long Prometheus waited for each exporter.",
+            f"scrape_duration_seconds{{{TARGET}}}",
+            "s",
+        ),
+        ("Samples", "Samples in each scrape.", f"scrape_samples_scraped{{{TARGET}}}", "short"),
+        (
+            "Processor",
+            "Share of one processor.",
+            f"rate(process_cpu_seconds_total{{{TARGET}}}[$__rate_interval])",
+            "percentunit",
+        ),
+        ("Memory", "Resident memory.", f"process_resident_memory_bytes{{{TARGET}}}", "bytes"),
+        ("File descriptors", "Open files and sockets.", f"process_open_fds{{{TARGET}}}", "short"),
+    )
+    process = [graph(title, text, [Query(expr, "{{instance}}")], unit=unit) for title, text, expr, unit in shown]
+    drift = graph(
+        "Values not understood",
+        "Values from the API that this version does not know, per minute, by field. ManagedAgentsSchemaDrift fires for any.",
+        [Query(_rate(m.SCHEMA_DRIFT, by="field"), "{{field}}")],
+        unit="cpm",
+        no_value="none",
+    )
+    return [*process, drift]

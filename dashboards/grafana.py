@@ -1,0 +1,479 @@
+"""Panels, variables and dashboards in Grafana's classic JSON schema. Pure; the dashboards themselves are beside this file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from exporter.metrics import Metric
+
+Json = dict[str, Any]
+
+SCHEMA_VERSION: Final = 41
+TAG: Final = "managed-agents"
+COLUMNS: Final = 24
+DATASOURCE: Final[Json] = {"type": "prometheus", "uid": "${datasource}"}
+UNKNOWN: Final = "unknown"
+
+# Steps of a threshold: a colour and the value it begins at.
+Steps = tuple[tuple[str, float], ...]
+NO_STEPS: Final[Steps] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """`legend` is a template over labels. A table query yields one row per series, now."""
+
+    expr: str
+    legend: str = ""
+    instant: bool = False
+    table: bool = False
+
+    def target(self, ref: str) -> Json:
+        now = self.instant or self.table
+        return {
+            "datasource": DATASOURCE,
+            "editorMode": "code",
+            "expr": self.expr,
+            "format": "table" if self.table else "time_series",
+            "instant": now,
+            "legendFormat": self.legend or "__auto",
+            "range": not now,
+            "refId": ref,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    title: str
+    kind: str
+    description: str
+    queries: Sequence[Query] = ()
+    width: int
+    height: int
+    defaults: Json = field(default_factory=dict)
+    overrides: Sequence[Json] = ()
+    options: Json = field(default_factory=dict)
+    transformations: Sequence[Json] = ()
+    interval: str = ""
+
+    def json(self, number: int, x: int, y: int) -> Json:
+        panel: Json = {
+            "id": number,
+            "type": self.kind,
+            "title": self.title,
+            "description": self.description,
+            "datasource": DATASOURCE,
+            "gridPos": {"h": self.height, "w": self.width, "x": x, "y": y},
+            "fieldConfig": {"defaults": self.defaults, "overrides": list(self.overrides)},
+            "options": self.options,
+            "targets": [query.target(chr(ord("A") + k)) for k, query in enumerate(self.queries)],
+        }
+        if self.transformations:
+            panel["transformations"] = list(self.transformations)
+        if self.interval:
+            panel["interval"] = self.interval
+        return panel
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    title: str
+    panels: Sequence[Panel]
+
+
+def thresholds(steps: Steps, *, base: str = "green") -> Json:
+    first: Json = {"color": base, "value": None}
+    return {"mode": "absolute", "steps": [first, *({"color": colour, "value": value} for colour, value in steps)]}
+
+
+def unknown_when_null() -> Json:
+    return {
+        "type": "special",
+        "options": {"match": "null+nan", "result": {"text": UNKNOWN, "color": "text", "index": 0}},
+    }
+
+
+def words(mapping: dict[str, tuple[str, str]]) -> Json:
+    """Show a word, in a colour, for a value."""
+    named = enumerate(mapping.items())
+    options = {value: {"text": text, "color": colour, "index": k} for k, (value, (text, colour)) in named}
+    return {"type": "value", "options": options}
+
+
+YES_OR_NO: Final = words({"1": ("yes", "green"), "0": ("no", "red")})
+
+
+def stat(  # noqa: PLR0913 - a panel has that many sides
+    title: str,
+    description: str,
+    query: Query,
+    *,
+    unit: str = "short",
+    steps: Steps = NO_STEPS,
+    width: int = 4,
+    mappings: Sequence[Json] = (),
+    no_value: str = UNKNOWN,
+    sparkline: bool = True,
+    shows: str = "value",
+    base: str = "green",
+) -> Panel:
+    defaults: Json = {
+        "color": {"mode": "thresholds"},
+        "mappings": [*mappings, *([unknown_when_null()] if no_value == UNKNOWN else [])],
+        "noValue": no_value,
+        # A number that is neither good nor bad has no colour.
+        "thresholds": thresholds(steps, base=base if steps else "text"),
+        "unit": unit,
+    }
+    options: Json = {
+        **_REDUCED,
+        "colorMode": "value",
+        "graphMode": "area" if sparkline else "none",
+        "justifyMode": "auto",
+        "orientation": "auto",
+        "textMode": shows,
+        "wideLayout": True,
+    }
+    return Panel(
+        title=title,
+        kind="stat",
+        description=description,
+        queries=[query],
+        width=width,
+        height=4,
+        defaults=defaults,
+        options=options,
+    )
+
+
+# `last` and not `lastNotNull`: when the newest value is unknown, an older one must not stand for it.
+_REDUCED: Final[Json] = {"reduceOptions": {"calcs": ["last"], "fields": "", "values": False}}
+
+
+def graph(  # noqa: PLR0913 - a panel has that many sides
+    title: str,
+    description: str,
+    queries: Sequence[Query],
+    *,
+    unit: str = "short",
+    steps: Steps = NO_STEPS,
+    width: int = 8,
+    height: int = 8,
+    stacked: bool = False,
+    overrides: Sequence[Json] = (),
+    interval: str = "",
+    no_value: str = UNKNOWN,
+) -> Panel:
+    defaults: Json = {
+        "color": {"mode": "palette-classic"},
+        "custom": _lines(steps, stacked=stacked),
+        "mappings": [],
+        "min": 0,
+        "noValue": no_value,
+        "thresholds": thresholds(steps, base="transparent"),
+        "unit": unit,
+    }
+    return Panel(
+        title=title,
+        kind="timeseries",
+        description=description,
+        queries=queries,
+        width=width,
+        height=height,
+        defaults=defaults,
+        overrides=overrides,
+        options=_GRAPH_OPTIONS,
+        interval=interval,
+    )
+
+
+_GRAPH_OPTIONS: Final[Json] = {
+    "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": True},
+    "tooltip": {"mode": "multi", "sort": "desc"},
+}
+
+
+def _lines(steps: Steps, *, stacked: bool) -> Json:
+    lines: Json = {
+        "axisPlacement": "auto",
+        "drawStyle": "line",
+        "fillOpacity": 40 if stacked else 0,
+        "lineInterpolation": "linear",
+        "lineWidth": 1 if stacked else 2,
+        # A point that stands alone between two gaps is seen only as a point.
+        "pointSize": 4,
+        "showPoints": "auto",
+        # A gap is a time at which nothing was known. It is neither zero nor the value before.
+        "spanNulls": False,
+        "stacking": {"group": "A", "mode": "normal" if stacked else "none"},
+        "thresholdsStyle": {"mode": "dashed" if steps else "off"},
+    }
+    if steps:
+        # So that the first threshold is in the picture when all is well.
+        lines["axisSoftMax"] = round(steps[0][1] * 1.1, 3)
+    return lines
+
+
+def bars(title: str, description: str, query: Query, *, width: int, overrides: Sequence[Json] = ()) -> Panel:
+    defaults: Json = {
+        "color": {"mode": "palette-classic"},
+        "mappings": [unknown_when_null()],
+        "min": 0,
+        "noValue": UNKNOWN,
+        "thresholds": thresholds(NO_STEPS),
+        "unit": "short",
+    }
+    return Panel(
+        title=title,
+        kind="bargauge",
+        description=description,
+        queries=[query],
+        width=width,
+        height=8,
+        defaults=defaults,
+        overrides=overrides,
+        options=_BAR_OPTIONS,
+    )
+
+
+_BAR_OPTIONS: Final[Json] = {
+    **_REDUCED,
+    "displayMode": "basic",
+    "minVizHeight": 16,
+    "minVizWidth": 8,
+    "namePlacement": "top",
+    "orientation": "horizontal",
+    "showUnfilled": True,
+    "sizing": "auto",
+    "valueMode": "text",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of a table: a query and its heading, or a label (`query` None)."""
+
+    heading: str
+    query: Query | None = None
+    label: str = ""
+    unit: str = "short"
+    steps: Steps = NO_STEPS
+    mappings: Sequence[Json] = ()
+    links: Sequence[Json] = ()
+    width: int = 0
+    decimals: int | None = None
+
+
+def table(  # noqa: PLR0913 - a panel has that many sides
+    title: str,
+    description: str,
+    columns: Sequence[Column],
+    *,
+    width: int,
+    height: int,
+    sort_by: str,
+    no_value: str = UNKNOWN,
+) -> Panel:
+    """One row per combination of labels, one column per query; labels without a column are left out."""
+    defaults: Json = {
+        "color": {"mode": "thresholds"},
+        "custom": {"align": "auto", "cellOptions": {"type": "auto"}, "filterable": False, "minWidth": 70},
+        "mappings": [unknown_when_null()],
+        "noValue": no_value,
+        "thresholds": thresholds(NO_STEPS, base="text"),
+        "unit": "short",
+    }
+    return Panel(
+        title=title,
+        kind="table",
+        description=description,
+        queries=[column.query for column in columns if column.query],
+        width=width,
+        height=height,
+        defaults=defaults,
+        overrides=[_column_override(column) for column in columns],
+        options={"cellHeight": "sm", "showHeader": True, "sortBy": [{"desc": False, "displayName": sort_by}]},
+        transformations=_joined(columns),
+    )
+
+
+def _joined(columns: Sequence[Column]) -> list[Json]:
+    heading_by_field = _heading_by_field(columns)
+    organized: Json = {
+        "excludeByName": {},
+        "includeByName": {},
+        "indexByName": {name: k for k, name in enumerate(heading_by_field)},
+        "renameByName": heading_by_field,
+    }
+    return [
+        {"id": "merge", "options": {}},
+        {"id": "filterFieldsByName", "options": {"include": {"names": list(heading_by_field)}}},
+        {"id": "organize", "options": organized},
+    ]
+
+
+def _heading_by_field(columns: Iterable[Column]) -> dict[str, str]:
+    """Grafana's names of the fields: labels keep theirs, values are called after their query's letter."""
+    letters = iter("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    named = {column.label if column.query is None else f"Value #{next(letters)}": column.heading for column in columns}
+    values = [name for name in named if name.startswith("Value #")]
+    # Grafana calls the values of a lone query just "Value".
+    return named | {"Value": named[values[0]]} if len(values) == 1 else named
+
+
+def _column_override(column: Column) -> Json:
+    properties: list[Json] = [
+        {"id": "unit", "value": column.unit if column.query else "string"},
+        {"id": "mappings", "value": [*column.mappings, unknown_when_null()]},
+    ]
+    if column.steps or column.mappings:
+        properties.append({"id": "custom.cellOptions", "value": {"type": "color-text"}})
+        properties.append({"id": "thresholds", "value": thresholds(column.steps, base="text")})
+    if column.links:
+        properties.append({"id": "links", "value": list(column.links)})
+    if column.width:
+        properties.append({"id": "custom.width", "value": column.width})
+    if column.decimals is not None:
+        properties.append({"id": "decimals", "value": column.decimals})
+    return by_name(column.heading, properties)
+
+
+def text(title: str, description: str, content: str, *, width: int, height: int) -> Panel:
+    return Panel(
+        title=title,
+        kind="text",
+        description=description,
+        width=width,
+        height=height,
+        options={
+            "code": {"language": "plaintext", "showLineNumbers": False, "showMiniMap": False},
+            "content": content,
+            "mode": "markdown",
+        },
+    )
+
+
+def by_name(name: str, properties: list[Json]) -> Json:
+    return {"matcher": {"id": "byName", "options": name}, "properties": properties}
+
+
+def painted(name: str, colour: str) -> Json:
+    return by_name(name, [{"id": "color", "value": {"fixedColor": colour, "mode": "fixed"}}])
+
+
+def _datasource_variable() -> Json:
+    return {
+        "name": "datasource",
+        "label": "Data source",
+        "type": "datasource",
+        "query": "prometheus",
+        "hide": 0,
+        "includeAll": False,
+        "multi": False,
+        "options": [],
+        "refresh": 1,
+        "regex": "",
+    }
+
+
+def _label_variable(name: str, label: str, values_of: str) -> Json:
+    query = f"label_values({values_of}, {name})"
+    return {
+        "name": name,
+        "label": label,
+        "type": "query",
+        "datasource": DATASOURCE,
+        "definition": query,
+        "query": {"query": query, "refId": "StandardVariableQuery"},
+        "allValue": ".+",
+        "hide": 0,
+        "includeAll": True,
+        "multi": True,
+        "current": {"selected": True, "text": ["All"], "value": ["$__all"]},
+        "options": [],
+        "refresh": 2,  # on time range change
+        "regex": "",
+        "sort": 1,
+    }
+
+
+def variables(source: Metric, environments: Metric) -> list[Json]:
+    return [
+        _datasource_variable(),
+        _label_variable("job", "Job", source.name),
+        _label_variable("instance", "Instance", f'{source.name}{{job=~"$job"}}'),
+        _label_variable(
+            "environment_name", "Environment", f'{environments.name}{{job=~"$job", instance=~"$instance"}}'
+        ),
+    ]
+
+
+def dashboard(  # noqa: PLR0913 - a dashboard has that many sides
+    *, uid: str, title: str, description: str, templating: list[Json], rows: Sequence[Row], period: str
+) -> Json:
+    return {
+        "annotations": {"list": []},
+        "description": description,
+        "editable": False,
+        "fiscalYearStartMonth": 0,
+        "graphTooltip": 1,
+        "links": [_links_by_tag()],
+        "panels": lay_out(rows),
+        "refresh": "30s",
+        "schemaVersion": SCHEMA_VERSION,
+        "tags": [TAG],
+        "templating": {"list": templating},
+        "time": {"from": f"now-{period}", "to": "now"},
+        "timepicker": {},
+        "timezone": "browser",
+        "title": title,
+        "uid": uid,
+    }
+
+
+def _links_by_tag() -> Json:
+    return {
+        "asDropdown": True,
+        "icon": "external link",
+        "includeVars": True,
+        "keepTime": True,
+        "tags": [TAG],
+        "targetBlank": False,
+        "title": "Managed agents",
+        "tooltip": "The other dashboards, with the same time and variables",
+        "type": "dashboards",
+        "url": "",
+    }
+
+
+def lay_out(rows: Iterable[Row]) -> list[Json]:
+    """Place panels from left to right; a line is as high as its highest panel. A row without a title has no heading."""
+    placed: list[Json] = []
+    y = 0
+    for row in rows:
+        if row.title:
+            placed.append(_heading(row.title, len(placed) + 1, y))
+            y += 1
+        x = line_height = 0
+        for panel in row.panels:
+            if x + panel.width > COLUMNS:
+                x, y, line_height = 0, y + line_height, 0
+            placed.append(panel.json(len(placed) + 1, x, y))
+            x, line_height = x + panel.width, max(line_height, panel.height)
+        y += line_height
+    return placed
+
+
+def _heading(title: str, number: int, y: int) -> Json:
+    return {
+        "id": number,
+        "type": "row",
+        "title": title,
+        "collapsed": False,
+        "gridPos": {"h": 1, "w": COLUMNS, "x": 0, "y": y},
+        "panels": [],
+    }
