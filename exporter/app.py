@@ -209,7 +209,8 @@ class App:
 
 
 def _process_registry() -> CollectorRegistry:
-    registry = CollectorRegistry()
+    # With auto_describe the library's collectors, too, can be asked for by name[]; that costs one collect() of each here.
+    registry = CollectorRegistry(auto_describe=True)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)

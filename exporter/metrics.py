@@ -212,6 +212,11 @@ def families(snapshots: Iterable[Snapshot], *, monotonic: float, heartbeat_overd
             yield family_by_metric[metric]
 
 
+def of_environment(series: str) -> bool:
+    """Tell whether a series of that name belongs to an environment, rather than to the exporter or its process."""
+    return series.startswith(PREFIX) and not series.startswith(f"{PREFIX}exporter_")
+
+
 def _family(metric: Metric) -> MetricFamily:
     kinds = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily, "histogram": HistogramMetricFamily}
     family: MetricFamily = kinds[metric.type](metric.family, metric.help, labels=metric.labels)

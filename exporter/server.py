@@ -135,16 +135,18 @@ class Routes:
         timeout_s = scrape_timeout_s(request.headers.get(TIMEOUT_HEADER), parts.config())
         started = parts.clock.monotonic()
         await parts.settle(timeout_s)
-        readers = self._readers(targets)
-        if readers is None:
-            return PlainTextResponse(TARGET_REFUSED, 400)
-        left_s = max(0.0, timeout_s - (parts.clock.monotonic() - started))
-        snapshots = await parts.scraper.scrape(readers, timeout_s=left_s)
         wanted = Wanted(
             accept=request.headers.get("accept", ""),
             accept_encoding=request.headers.get("accept-encoding", ""),
             names=request.query_params.getlist("name[]"),
         )
+        readers = self._readers(targets)
+        if readers is None:
+            return PlainTextResponse(TARGET_REFUSED, 400)
+        if wanted.names and not any(map(metrics.of_environment, wanted.names)):
+            readers = ()  # who asks for the exporter's own metrics alone spends no API call
+        left_s = max(0.0, timeout_s - (parts.clock.monotonic() - started))
+        snapshots = await parts.scraper.scrape(readers, timeout_s=left_s)
         own = parts.registry if targets is None else None
         rendered = await anyio.to_thread.run_sync(self._render, snapshots, own, wanted)
         return _response(rendered)
