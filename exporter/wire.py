@@ -25,6 +25,8 @@ COUNT_LIMIT = 2**53
 NAME_LENGTH_LIMIT = 128
 ID_LENGTH_LIMIT = 256
 CURSOR_LENGTH_LIMIT = 4096
+REPLACEMENT = "\ufffd"
+"""What a lone surrogate becomes."""
 
 
 class WireError(Exception):
@@ -190,7 +192,9 @@ def parse_environment_page(body: bytes) -> EnvironmentPage:
 def clean_name(text: str) -> str:
     """Drop what must not reach a label, a log or a page: control, format (bidi), surrogate characters. At most 128 remain."""
     kept = "".join(
-        character for character in text if unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+        character
+        for character in text.replace(REPLACEMENT, "")
+        if unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}
     )
     return kept.strip()[:NAME_LENGTH_LIMIT].strip()
 
