@@ -140,17 +140,10 @@ def write_config(directory: Path, simulator: Running, **sections: dict[str, Any]
         key = directory / f"{environment.id}.key"
         key.write_text(f"{environment.profile.key}\n")
         environments.append({"id": environment.id, "name": environment.profile.name, "environment_key_file": str(key)})
-    api: dict[str, Any] = {
-        "base_url": simulator.base_url,
-        "api_key_file": str(api_key),
-        "requests_per_minute": 1_000_000,
-    }
-    document = {
-        "api": {**api, **sections.pop("api", {})},
-        "scrape": {"min_interval": "0s", **sections.pop("scrape", {})},
-        "environments": environments,
-        **sections,
-    }
+    api = {"base_url": simulator.base_url, "api_key_file": str(api_key), "requests_per_minute": 1_000_000}
+    document: dict[str, Any] = {"api": api, "scrape": {"min_interval": "0s"}, "environments": environments}
+    for name, section in sections.items():
+        document[name] = document.get(name, {}) | section
     path = directory / "exporter.yml"
     path.write_text(json.dumps(document))
     return path

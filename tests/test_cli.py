@@ -1,0 +1,164 @@
+"""Flags, exit codes and the one clear line that bad input gets."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from exporter import __version__
+from exporter.simulator import World
+from tests.exported import COMMAND, exporter_process, free_port, read_exposition, write_config
+from tests.simulated import Running, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+
+@pytest.fixture
+def simulator() -> Iterator[Running]:
+    world = World(time.time)
+    world.add_environment("env_1", name="one", key="key-1").create()
+    with running(world) as simulator:
+        yield simulator
+
+
+def run(*arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("ANTHROPIC_")}
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=30, check=False, env=bare | dict(environ or {})
+    )
+
+
+def test_nothing_configured_is_one_line_that_names_the_demo() -> None:
+    ended = run()
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert len(ended.stderr.splitlines()) == 1
+    assert "--demo" in ended.stderr
+
+
+def test_bad_usage_ends_with_2() -> None:
+    for arguments in (
+        ["--no-such-flag"],
+        ["--web.max-requests=0"],
+        ["--web.telemetry-path=metrics"],
+        ["--log.level=loud"],
+    ):
+        ended = run(*arguments)
+        assert ended.returncode == 2, arguments
+        assert "Traceback" not in ended.stderr
+
+
+def test_the_version_is_told() -> None:
+    ended = run("--version")
+    assert ended.returncode == 0
+    assert __version__ in ended.stdout
+
+
+@pytest.mark.parametrize("address", ["9831", "host", "::1:9831", "127.0.0.1:99999", "127.0.0.1:x"])
+def test_an_address_that_is_none_is_refused_by_name(address: str) -> None:
+    ended = run("--demo", f"--web.listen-address={address}")
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        f"managed-agents-exporter: {address!r} is no listen address: give :port, host:port or [v6]:port\n"
+    )
+
+
+def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
+    with exporter_process("--demo", directory=tmp_path) as exporter:
+        taken = exporter.base_url.removeprefix("http://")
+        ended = run("--demo", f"--web.listen-address={taken}")
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 1
+    assert f"cannot listen on {taken}" in ended.stderr
+
+
+def test_every_problem_of_a_file_is_told_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yml"
+    path.write_text("api: {timeout: soon, colour: red}\nenvironments: [{id: ../poll}]\n")
+    ended = run(f"--config.file={path}")
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    for place in ("api.timeout", "api.colour", "environments[0].id"):
+        assert place in ended.stderr
+
+
+def test_once_prints_the_exposition_and_succeeds_when_all_were_read(simulator: Running, tmp_path: Path) -> None:
+    config = write_config(tmp_path, simulator)
+    ended = run("--once", f"--config.file={config}")
+    assert ended.returncode == 0, ended.stderr
+    scrape = read_exposition(ended.stdout)
+    assert scrape.value("managed_agents_queue_depth", environment_name="one") == 1
+    assert scrape.value("managed_agents_list_up", environment_name="one") == 1
+
+
+def test_once_fails_when_an_environment_could_not_be_read(simulator: Running, tmp_path: Path) -> None:
+    simulator.call(simulator.options.inject, "status-500", call="list")
+    ended = run("--once", f"--config.file={write_config(tmp_path, simulator)}")
+    assert ended.returncode == 1
+    assert read_exposition(ended.stdout).value("managed_agents_up", environment_name="one") == 1
+
+
+def test_the_environment_alone_configures(simulator: Running) -> None:
+    environ = {
+        "ANTHROPIC_BASE_URL": simulator.base_url.removesuffix("/v1"),
+        "ANTHROPIC_API_KEY": simulator.options.api_key,
+        "ANTHROPIC_ENVIRONMENT_ID": "env_1",
+        "ANTHROPIC_ENVIRONMENT_KEY": "key-1",
+    }
+    ended = run("--once", environ=environ)
+    assert ended.returncode == 0, ended.stderr
+    assert read_exposition(ended.stdout).value("managed_agents_up", environment_id="env_1") == 1
+
+
+def test_a_check_prints_the_plan_and_makes_no_call(simulator: Running, tmp_path: Path) -> None:
+    ended = run("--config.check", f"--config.file={write_config(tmp_path, simulator)}")
+    assert ended.returncode == 0
+    assert "stats" in ended.stdout
+    assert simulator.calls.count() == 0
+
+
+@pytest.mark.parametrize("mode", ["--demo", "--simulator"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_0_within_5_seconds(mode: str, number: signal.Signals) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    flag = "--web.listen-address" if mode == "--demo" else "--simulator.listen-address"
+    process = subprocess.Popen(
+        [*COMMAND, mode, f"{flag}={address}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_until_answered(f"http://{address}/", process)
+    process.send_signal(number)
+    started = time.monotonic()
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 0, errors
+    assert time.monotonic() - started < 5
+
+
+def test_the_simulator_tells_its_keys() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    process = subprocess.Popen(
+        [*COMMAND, "--simulator", f"--simulator.listen-address={address}"], stdout=subprocess.PIPE, text=True
+    )
+    told = wait_until_answered(f"http://{address}/", process).json()
+    process.terminate()
+    process.communicate(timeout=10)
+    assert told["api_key"]
+    assert all({"id", "name", "environment_key"} <= environment.keys() for environment in told["environments"])
+
+
+def wait_until_answered(url: str, process: subprocess.Popen[str]) -> httpx.Response:
+    deadline = time.monotonic() + 15
+    while True:
+        assert process.poll() is None
+        try:
+            return httpx.get(url, timeout=2)
+        except httpx.TransportError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
