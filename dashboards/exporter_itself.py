@@ -65,7 +65,8 @@ def _now() -> list[Panel]:
         ),
         stat(
             "Failed reads",
-            "Failed reads as a share of all calls. Yellow begins where ManagedAgentsApiErrors does.",
+            "Failed reads as a share of all calls, for whatever reason. Yellow begins where ManagedAgentsApiErrors does, which leaves "
+            "refused credentials, unknown environments and 429 to other alerts.",
             Query(_error_ratio(), "failed"),
             unit="percentunit",
             steps=ERROR_STEPS,
@@ -156,7 +157,7 @@ def _calls() -> Panel:
 
 def _errors() -> Panel:
     return graph(
-        "Failed reads",
+        "Failures by reason",
         "Reads that failed, per minute, by source and reason. Only reasons that occurred are drawn.",
         [Query(f"{_rate(m.API_ERRORS, by='source, reason')} > 0", "{{source}} {{reason}}")],
         unit="cpm",
@@ -223,17 +224,19 @@ def _process() -> list[Panel]:
             f"scrape_duration_seconds{{{TARGET}}}",
             "s",
         ),
-        ("Samples", "Samples in each scrape.", f"scrape_samples_scraped{{{TARGET}}}", "short"),
+        ("Samples", "Samples in each scrape of each exporter.", f"scrape_samples_scraped{{{TARGET}}}", "short"),
         (
             "Processor",
-            "Share of one processor.",
+            "Share of one processor that each exporter uses.",
             f"rate(process_cpu_seconds_total{{{TARGET}}}[$__rate_interval])",
             "percentunit",
         ),
-        ("Memory", "Resident memory.", f"process_resident_memory_bytes{{{TARGET}}}", "bytes"),
-        ("File descriptors", "Open files and sockets.", f"process_open_fds{{{TARGET}}}", "short"),
+        ("Memory", "Resident memory of each exporter.", f"process_resident_memory_bytes{{{TARGET}}}", "bytes"),
+        ("File descriptors", "Open files and sockets of each exporter.", f"process_open_fds{{{TARGET}}}", "short"),
     )
-    process = [graph(title, text, [Query(expr, "{{instance}}")], unit=unit) for title, text, expr, unit in shown]
+    process = [
+        graph(title, description, [Query(expr, "{{instance}}")], unit=unit) for title, description, expr, unit in shown
+    ]
     drift = graph(
         "Values not understood",
         "Values from the API that this version does not know, per minute, by field. ManagedAgentsSchemaDrift fires for any.",

@@ -136,7 +136,7 @@ def backlog(*, width: int) -> Panel:
 
 def longest_wait(*, width: int) -> Panel:
     return graph(
-        "Longest wait",
+        "Longest wait over time",
         "Age of the oldest item that waits, or is claimed and not acknowledged. The dashed lines are the thresholds of "
         "ManagedAgentsBacklogAgeing, warning and critical.",
         [Query(gauge(m.QUEUE_OLDEST_AGE), "{{environment_name}}")],

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import promql_parser
 import pytest
 import yaml
 
 from dashboards import rules
 from dashboards import thresholds as t
-from exporter import metrics
+from tests.promql_reading import exposed, metric_names
 from tests.rule_scenarios import (
     CALM_COUNTERS,
     CALM_GAUGES,
@@ -589,7 +588,7 @@ def test_recording_rules_are_named_level_metric_operation() -> None:
 
 
 def test_expressions_name_only_metrics_of_the_catalogue_and_rules_that_stand_above() -> None:
-    known = {"up", *_exposed_names()}
+    known = {"up", *exposed()}
     for rule in rules.RECORDINGS:
         assert set(metric_names(rule.expr)) <= known, rule.record
         known.add(rule.record)
@@ -600,22 +599,6 @@ def test_expressions_name_only_metrics_of_the_catalogue_and_rules_that_stand_abo
 def test_every_recording_is_used() -> None:
     used = " ".join([*(rule.expr for rule in rules.RECORDINGS), *(a.expr + a.description for a in rules.ALERTS)])
     assert [rule.record for rule in rules.RECORDINGS if rule.record not in used] == []
-
-
-def _exposed_names() -> set[str]:
-    suffixes = {"histogram": ("_bucket", "_sum", "_count")}
-    return {m.name + suffix for m in metrics.CATALOGUE for suffix in suffixes.get(m.type, ("",))}
-
-
-def metric_names(expr: str) -> list[str]:
-    found: list[str] = []
-
-    def visit(node: promql_parser.Expr) -> None:
-        if isinstance(node, promql_parser.VectorSelector) and node.name:
-            found.append(node.name)
-
-    promql_parser.walk(promql_parser.parse(expr), visit)
-    return found
 
 
 def test_amtool_accepts_the_alertmanager_configuration() -> None:
