@@ -136,6 +136,7 @@ class _Caller:
         self._upstream = upstream
         self._transport = transport
         self.timed_out = False
+        self.sent = 0
 
     async def read(self, get: _Get[T], headers: Mapping[str, str]) -> Reply[T]:
         """Make the call, once more after a transient failure. Raises ApiError, Throttled."""
@@ -170,6 +171,7 @@ class _Caller:
     async def _send(self, get: _Get[T], headers: Mapping[str, str]) -> Answer:
         api, monotonic = self._upstream.config().api, self._upstream.clock.monotonic
         started = monotonic()
+        self.sent += 1
         code = "timeout"  # also when the scrape's deadline cuts the call short
         try:
             answer = await self._transport.get(
@@ -233,6 +235,11 @@ class WorkApi:
     def timed_out(self) -> bool:
         """Whether the last call got no answer in time."""
         return self._caller.timed_out
+
+    @property
+    def sent(self) -> int:
+        """How many calls have been sent."""
+        return self._caller.sent
 
     def begin(self, source: Source) -> None:
         """Start a new read of `source`: the other credential may be tried again."""

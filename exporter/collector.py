@@ -40,11 +40,15 @@ V = TypeVar("V", Queue, Work)
 
 @dataclass(slots=True)
 class _Track(Generic[V]):
-    """What one source is known to say. `began_at`: the last read's start on the monotonic clock."""
+    """What one source is known to say.
+
+    On the monotonic clock, `began_at`: the last read's start; `tried_at`: the start of the last one that got as far as a call.
+    """
 
     value: V | None = None
     problem: Problem | None = None
     began_at: float = NEVER
+    tried_at: float = NEVER
     reading: bool = False
     told: Reason | None = None
 
@@ -85,8 +89,11 @@ class EnvironmentReader:
 
     @property
     def stale_since(self) -> float:
-        """When the stats shown were read, on the monotonic clock; the stalest is read first."""
-        return NEVER if self._stats.value is None else self._stats.value.times.monotonic_at
+        """When the stats were last asked for, on the monotonic clock; the stalest is read first.
+
+        The last try counts, not the last success: many that fail would otherwise keep each other from being tried again.
+        """
+        return self._stats.tried_at
 
     def due(self) -> tuple[bool, bool]:
         """Whether a read of stats, and one of the list, would tell something new."""
@@ -97,12 +104,18 @@ class EnvironmentReader:
     async def read(self, *, deadline: Callable[[], float]) -> None:
         """Read what is due. Ends with a value or a problem for each source; `deadline` is on the monotonic clock."""
         stats_due, list_due = self.due()
+        doubtful = self.api.timed_out or self._stats.tried_at == NEVER
         async with anyio.create_task_group() as tasks:
             if stats_due:
                 self._begin(self._stats)
-                tasks.start_soon(self._read_stats)
             if list_due:
                 self._begin(self._list)
+            if stats_due and list_due and doubtful:
+                tasks.start_soon(self._read_in_turn, deadline)
+                return
+            if stats_due:
+                tasks.start_soon(self._read_stats)
+            if list_due:
                 tasks.start_soon(self._read_list, deadline)
 
     async def read_background(self) -> None:
@@ -171,11 +184,23 @@ class EnvironmentReader:
         track.reading = True
         track.began_at = self._clock.monotonic()
 
+    async def _read_in_turn(self, deadline: Callable[[], float]) -> None:
+        """Ask an environment that may not answer for one thing at a time: it holds one slot, not two."""
+        try:
+            await self._read_stats()
+        finally:
+            if self._stats.problem is not None and self._stats.problem.reason == "timeout":
+                self._list.reading = False
+                self._fail("list", self._list, ApiError("timeout", "not asked for, since the stats timed out"))
+        if self._list.reading:
+            await self._read_list(deadline)
+
     # ---- stats
 
     async def _read_stats(self) -> None:
         track = self._stats
         self.api.begin("stats")
+        sent_before = self.api.sent
         turn = self._turn(Spend.STATS, self.stale_since)
         try:
             reply = await self.api.stats(turn)
@@ -191,6 +216,8 @@ class EnvironmentReader:
             self._tell("stats", track)
         finally:
             track.reading = False
+            if self.api.sent > sent_before:
+                track.tried_at = track.began_at
 
     # ---- list
 
