@@ -26,6 +26,7 @@ MINUTE_S = 60.0
 RETRY_AFTER_LIMIT_S = 300.0
 RETRY_AFTER_LEAST_S = 1.0
 BACK_OFF_FIRST_S = 5.0
+BACK_OFF_DOUBLINGS = 8
 SLOWEST_SHARE = 1 / 16
 RECOVERY_PER_S = 0.1 / MINUTE_S
 DEMAND_KEPT_S = 300.0
@@ -57,6 +58,19 @@ class _Demand:
     open_end_at: float = float("-inf")
 
 
+@dataclass(slots=True)
+class _Slack:
+    """How many tokens can be spared: never too high, for time only adds to it. Exact until a token is taken."""
+
+    tokens: float
+    at: float
+    exact: bool = True
+
+    def spend(self) -> None:
+        self.tokens -= 1
+        self.exact = False
+
+
 class Budget:
     """`per_minute` calls a minute, every `min_interval_s` at most once for one environment's stats.
 
@@ -74,6 +88,7 @@ class Budget:
         self._no_call_before = float("-inf")
         self._jitter = jitter
         self._demand_by_environment: dict[str, _Demand] = {}
+        self._slack_by_spend: dict[Spend, _Slack] = {}
 
     def configure(self, *, per_minute: int, min_interval_s: float, now: float) -> None:
         """Change the rate. What is left, what is being waited for and who asked stays."""
@@ -82,6 +97,7 @@ class Budget:
         self._min_interval_s = min_interval_s
         self._burst = max(1.0, per_minute / 2)
         self._tokens = min(self._tokens, self._burst)
+        self._slack_by_spend.clear()
 
     def expect(self, environment_ids: Iterable[str], *, now: float) -> None:
         """Note that these environments are being asked for; those nobody has asked for lately no longer count."""
@@ -98,6 +114,7 @@ class Budget:
         self._demand_by_environment = {
             key: demand for key, demand in self._demand_by_environment.items() if demand.asked_at >= asked_lately
         }
+        self._slack_by_spend.clear()
 
     def take(self, spend: Spend, *, environment_id: str | None, now: float) -> bool:
         """Take one token, or leave the bucket as it is and return False."""
@@ -105,6 +122,8 @@ class Budget:
         if now < self._no_call_before or self._tokens < 1 or not self._affordable(spend, now):
             return False
         self._tokens -= 1
+        for slack in self._slack_by_spend.values():
+            slack.spend()
         self._note(spend, environment_id, now)
         return True
 
@@ -116,7 +135,8 @@ class Budget:
             self._share = max(SLOWEST_SHARE, self._share / 2)
             self._waits += 1
         if retry_after_s is None:
-            longest = min(RETRY_AFTER_LIMIT_S, BACK_OFF_FIRST_S * 2 ** (self._waits - 1))
+            doublings = min(BACK_OFF_DOUBLINGS, self._waits - 1)
+            longest = min(RETRY_AFTER_LIMIT_S, BACK_OFF_FIRST_S * 2**doublings)
             wait_s = longest * (0.5 + self._jitter() / 2)
         else:
             wait_s = min(RETRY_AFTER_LIMIT_S, max(RETRY_AFTER_LEAST_S, retry_after_s))
@@ -124,6 +144,7 @@ class Budget:
             self._no_call_before = max(self._no_call_before, now + wait_s)
         self._tokens = 0.0
         self._at = self._no_call_before
+        self._slack_by_spend.clear()
 
     def answered(self) -> None:
         """Let the next wait start small again: the API answered something other than a refusal."""
@@ -166,6 +187,23 @@ class Budget:
         left = self._tokens - 1
         if spend is Spend.RESYNC and left < self._burst / 2:
             return False
+        least = min(spend, Spend.SEGMENT)
+        if left >= least * len(self._demand_by_environment):
+            return True
+        return self._slack_above(least, now) >= 1
+
+    def _slack_above(self, spend: Spend, now: float) -> float:
+        """Tell how many tokens are left over by what is worth more than `spend`."""
+        known = self._slack_by_spend.get(spend)
+        if known is not None and known.tokens >= 1:
+            return known.tokens
+        refused_lately = known is not None and known.exact and known.tokens + self._per_second * (now - known.at) < 1
+        if known is None or not refused_lately:
+            # Costs a millisecond at a thousand environments; without the memory above, for every call of a scrape.
+            known = self._slack_by_spend[spend] = _Slack(self._least_left(spend, now), now)
+        return known.tokens
+
+    def _least_left(self, spend: Spend, now: float) -> float:
         cycle_s = len(self._demand_by_environment) / self._per_second
         due_in_s: list[float] = []
         for demand in self._demand_by_environment.values():
@@ -173,9 +211,8 @@ class Budget:
             due_in_s.append(max(0.0, demand.stats_at + period_s - now))
             if spend > Spend.OPEN_END:
                 due_in_s.append(max(0.0, demand.open_end_at + period_s - now))
-        if left >= len(due_in_s):
-            return True
-        return all(left + self._per_second * wait_s >= k for k, wait_s in enumerate(sorted(due_in_s), start=1))
+        due_in_s.sort()
+        return min(self._tokens + self._per_second * wait_s - k for k, wait_s in enumerate(due_in_s, start=1))
 
     @property
     def _per_second(self) -> float:
