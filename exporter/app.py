@@ -23,6 +23,7 @@ from exporter.budget import Budget
 from exporter.client import DirectoryApi, Upstream
 from exporter.config import ConfigError
 from exporter.discovery import Discovery
+from exporter.login import Login, Passwords
 from exporter.roster import Roster
 from exporter.route import RouteKeeper
 from exporter.scrape import Scraper
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from exporter.clock import Clock
     from exporter.config import Config
+    from exporter.doorkeeper import Doorkeeper
     from exporter.log import Log
     from exporter.snapshot import Snapshot
 
@@ -51,6 +53,7 @@ class Settings:
 
     load: Callable[[], Config]
     web: WebSettings
+    door: Doorkeeper
     clock: Clock
     log: Log
 
@@ -106,10 +109,19 @@ class App:
 
     async def serve(self, sockets: Sequence[socket.socket]) -> None:
         """Serve until SIGTERM or SIGINT; SIGHUP reloads."""
+        door = self._settings.door
         async with self.running() as scraper, anyio.create_task_group() as tasks:
             stop = anyio.Event()
             tasks.start_soon(self._heed_signals, stop)
-            await serve(Routes(self._parts(scraper)).app(), sockets, stop=stop, drain_s=DRAIN_S)
+            tasks.start_soon(door.follow)
+            with Passwords() as passwords:
+                app = Login(
+                    Routes(self._parts(scraper)).app(),
+                    passwords,
+                    users=lambda: door.hash_by_user,
+                    headers=lambda: door.headers,
+                )
+                await serve(app, sockets, stop=stop, tls=lambda: door.tls)
             tasks.cancel_scope.cancel()
 
     async def read_once(self) -> tuple[Snapshot, ...]:

@@ -18,7 +18,9 @@ from exporter import __version__, log, metrics
 from exporter.app import App, Settings
 from exporter.clock import Clock
 from exporter.config import ApiConfig, Config, ConfigError, EnvironmentConfig, ScrapeConfig, from_environment, load
+from exporter.doorkeeper import Doorkeeper
 from exporter.exposition import Wanted, expose
+from exporter.login import THREAD_NAME as PASSWORDS
 from exporter.plan import plan
 from exporter.secret import EnvSecret
 from exporter.server import WebSettings
@@ -66,8 +68,8 @@ def _run(options: argparse.Namespace, logger: log.Log) -> int:
         return _in_loop(lambda: _serve_demo(options, logger))
     configuration = _configuration(options)
     if getattr(options, "config.check"):
-        return _check(configuration())
-    app = App(Settings(load=configuration, web=_web(options), clock=Clock(), log=logger))
+        return _check(configuration, lambda: _doorkeeper(options, logger))
+    app = App(_settings(options, logger, configuration))
     if options.once:
         return _in_loop(lambda: _once(app))
     sockets = _listen(options)
@@ -81,7 +83,26 @@ def _configuration(options: argparse.Namespace) -> Callable[[], Config]:
     return lambda: load(Path(path), os.environ)
 
 
-def _check(config: Config) -> int:
+def _doorkeeper(options: argparse.Namespace, logger: log.Log) -> Doorkeeper:
+    path = getattr(options, "web.config.file")
+    return Doorkeeper(None if path is None else Path(path), logger)
+
+
+def _settings(options: argparse.Namespace, logger: log.Log, configuration: Callable[[], Config]) -> Settings:
+    door = _doorkeeper(options, logger)
+    return Settings(load=configuration, web=_web(options), door=door, clock=Clock(), log=logger)
+
+
+def _check(configuration: Callable[[], Config], door: Callable[[], Doorkeeper]) -> int:
+    problems: list[str] = []
+    for read in (configuration, door):
+        try:
+            read()
+        except ConfigError as refused:
+            problems += refused.problems
+    if problems:
+        raise ConfigError(tuple(problems))
+    config = configuration()
     for line in plan(config, environments=len(config.environments)).lines():
         print(line)
     return 0
@@ -126,7 +147,7 @@ async def _serve_demo(options: argparse.Namespace, logger: log.Log) -> int:
     sockets = _listen(options)
     async with _simulator("127.0.0.1:0") as (simulator, base_url):
         config = _demo_config(simulator, base_url)
-        app = App(Settings(load=lambda: config, web=_web(options), clock=Clock(), log=logger))
+        app = App(_settings(options, logger, lambda: config))
         for listener in sockets:
             print(f"The demo is at http://localhost:{listener.getsockname()[1]}/", flush=True)
         await _serve(app, sockets, logger, options)
@@ -197,10 +218,10 @@ def _in_loop(run: Callable[[], Any]) -> int:
 
 
 def _leave(code: int) -> int:
-    """End now, even while a thread waits for a DNS server that never answers."""
+    """End now, even while a thread waits for a DNS server that never answers, or computes a costly hash."""
     sys.stdout.flush()
     sys.stderr.flush()
-    lingering = [thread for thread in threading.enumerate() if thread.name.startswith("names")]
+    lingering = [thread for thread in threading.enumerate() if thread.name.startswith(("names", PASSWORDS))]
     if lingering:
         os._exit(code)
     return code
@@ -270,6 +291,7 @@ def _add_web(parser: argparse.ArgumentParser) -> None:
         action="append",
     )
     _flag(parser, "web.telemetry-path", "path of the metrics", metavar="PATH", default="/metrics", type=_path)
+    _flag(parser, "web.config.file", "TLS and basic auth, in exporter-toolkit's file format", metavar="PATH")
     _flag(parser, "web.enable-lifecycle", "allow POST /-/reload", action="store_true")
     _flag(parser, "web.max-requests", "scrapes served at once; more get 503", metavar="N", default=40, type=_positive)
 

@@ -75,7 +75,7 @@ class Routes:
         self._scrapes = 0
 
     def app(self) -> Starlette:
-        return Starlette(
+        app = Starlette(
             routes=[
                 Route(self._parts.web.telemetry_path, self.metrics),
                 Route("/probe", self.probe),
@@ -86,6 +86,8 @@ class Routes:
                 Route("/", self.status_page),
             ]
         )
+        app.router.redirect_slashes = False  # it would answer with an address made of the request's Host header
+        return app
 
     async def metrics(self, request: Request) -> Response:
         return await self._limited(request, None)

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import enum
+import logging
 import socket
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import anyio
+import h11
 import uvicorn
+from starlette.responses import PlainTextResponse
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    import ssl
+    from collections.abc import Callable, Iterator, Sequence
 
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 BACKLOG = 512
-KEEP_ALIVE_S = 120
+PIECE_BYTES = 4096
+BODY_REFUSED = "No request here takes a body.\n"
 
 
 class AddressError(Exception):
@@ -71,6 +80,238 @@ def _listener(
     return listener
 
 
+class Phase(enum.Enum):
+    RECEIVING = "receiving"
+    """A connection's start, a handshake, or a request of which something has arrived."""
+    ANSWERING = "answering"
+    IDLE = "idle"
+    LEAVING = "leaving"
+    """Closed by us; the client has not yet taken all that was sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much patience there is with clients. `stalled`: connections that may wait for their client to read an answer."""
+
+    connections: int = 256
+    receive_s: float = 10.0
+    keep_alive_s: float = 120.0
+    read_s: float = 30.0
+    leave_s: float = 5.0
+    stalled: int = 16
+    header_bytes: int = 16 * 1024
+    body_bytes: int = 64 * 1024
+    drain_s: float = 3.0
+
+    def patience_s(self, phase: Phase) -> float | None:
+        """Tell how long a phase may last. Our own answers have a deadline elsewhere: the scrape's."""
+        return {
+            Phase.RECEIVING: self.receive_s,
+            Phase.ANSWERING: None,
+            Phase.IDLE: self.keep_alive_s + self.leave_s,  # uvicorn closes it before
+            Phase.LEAVING: self.leave_s,
+        }[phase]
+
+
+class _Visitor(Protocol):
+    """A connection as the hall sees it. `since`: when its phase began, on the loop's clock."""
+
+    phase: Phase
+    since: float
+
+    def abort(self) -> None: ...
+
+
+class _Hall:
+    """All open connections. When it is full, whoever has kept us waiting longest makes room for who comes in."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.logger = logging.getLogger("uvicorn.error.client")
+        # Warnings here are about what clients send: a line for each would let them fill the log.
+        self.logger.setLevel(logging.ERROR)
+        self.handshakes: set[asyncio.Task[None]] = set()
+        self._inside: set[_Visitor] = set()
+        self._stalled: dict[_Visitor, None] = {}
+
+    def enter(self, visitor: _Visitor) -> None:
+        if len(self._inside) >= self.limits.connections:
+            self._make_room()
+        self._inside.add(visitor)
+
+    def leave(self, visitor: _Visitor) -> None:
+        self._inside.discard(visitor)
+        self._stalled.pop(visitor, None)
+
+    def stall(self, visitor: _Visitor) -> None:
+        """Note that a client doesn't read its answer. The memory for answers is bounded by how many such there may be."""
+        self._stalled[visitor] = None
+        if len(self._stalled) > self.limits.stalled:
+            next(iter(self._stalled)).abort()
+
+    def flow(self, visitor: _Visitor) -> None:
+        self._stalled.pop(visitor, None)
+
+    def clear(self) -> None:
+        for visitor in list(self._inside):
+            visitor.abort()
+
+    def _make_room(self) -> None:
+        for phase in (Phase.LEAVING, Phase.RECEIVING, Phase.IDLE, Phase.ANSWERING):
+            waiting = [visitor for visitor in self._inside if visitor.phase is phase]
+            if waiting:
+                min(waiting, key=lambda visitor: visitor.since).abort()
+                return
+
+
+class _Connection(H11Protocol):
+    """uvicorn's connection with a deadline for all that waits for the client, and headers taken in small pieces."""
+
+    def __init__(self, hall: _Hall, **uvicorns: Any) -> None:
+        super().__init__(**uvicorns)
+        self.logger = hall.logger
+        self._hall = hall
+        self._deadline: asyncio.TimerHandle | None = None
+        self._reading: asyncio.TimerHandle | None = None
+        self._made = False
+        self._early: list[bytes] = []
+        self.phase = Phase.RECEIVING
+        self.since = self.loop.time()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
+        super().connection_made(transport)
+        self._made = True
+        self._hall.enter(self)
+        self._begin(Phase.RECEIVING)
+        for data in self._early:
+            self.data_received(data)
+        self._early.clear()
+
+    def data_received(self, data: bytes) -> None:
+        if not self._made:  # a client that did not wait for the handshake's end
+            self._early.append(data)
+            return
+        if self.phase is Phase.IDLE:
+            self._begin(Phase.RECEIVING)
+        # In pieces, because the parser notices too many headers only between two of them.
+        for start in range(0, len(data), PIECE_BYTES):
+            if self.transport.is_closing():
+                break
+            super().data_received(data[start : start + PIECE_BYTES])
+        self._observe()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._observe()
+
+    def shutdown(self) -> None:
+        with contextlib.suppress(h11.LocalProtocolError):  # raised where the client broke the protocol before
+            super().shutdown()
+        self._observe()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._hall.leave(self)
+        for timer in (self._deadline, self._reading):
+            if timer is not None:
+                timer.cancel()
+        if self._made:
+            super().connection_lost(exc)
+            self._unset_keepalive_if_required()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._reading = self._reading or self.loop.call_later(self._hall.limits.read_s, self.abort)
+        self._hall.stall(self)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._hall.flow(self)
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+
+    def abort(self) -> None:
+        self._hall.leave(self)
+        self.transport.abort()
+
+    def _observe(self) -> None:
+        phase = self._phase_now()
+        if phase is not self.phase:
+            self._begin(phase)
+
+    def _phase_now(self) -> Phase:
+        if self.transport.is_closing():
+            return Phase.LEAVING
+        if self.conn.their_state is h11.IDLE:
+            return Phase.RECEIVING if self.conn.trailing_data[0] or self.cycle is None else Phase.IDLE
+        return Phase.RECEIVING if self.conn.their_state is h11.SEND_BODY else Phase.ANSWERING
+
+    def _begin(self, phase: Phase) -> None:
+        self.phase, self.since = phase, self.loop.time()
+        if self._deadline is not None:
+            self._deadline.cancel()
+        patience_s = self._hall.limits.patience_s(phase)
+        self._deadline = None if patience_s is None else self.loop.call_later(patience_s, self.abort)
+
+
+class _Handshake(asyncio.Protocol):
+    """A connection before TLS: counted from its first moment on, and accepted with the certificate that is in force then."""
+
+    def __init__(self, hall: _Hall, tls: ssl.SSLContext, connection: _Connection) -> None:
+        self._hall = hall
+        self._tls = tls
+        self._connection = connection
+        self.phase = Phase.RECEIVING
+        self.since = connection.since
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 -- what a stream server hands out
+        self._transport = transport
+        self._hall.enter(self)
+        shaking_hands = self._connection.loop.create_task(self._shake_hands())
+        self._hall.handshakes.add(shaking_hands)
+        shaking_hands.add_done_callback(self._hall.handshakes.discard)
+
+    def abort(self) -> None:
+        self._hall.leave(self)
+        self._transport.abort()
+
+    async def _shake_hands(self) -> None:
+        limits = self._hall.limits
+        try:
+            encrypted = await self._connection.loop.start_tls(
+                self._transport,
+                self._connection,
+                self._tls,
+                server_side=True,
+                ssl_handshake_timeout=limits.receive_s,
+                ssl_shutdown_timeout=limits.leave_s,
+            )
+        except OSError as failed:  # ssl.SSLError and the timeout are such
+            self._hall.logger.debug("TLS handshake failed: %s", failed)
+            return
+        finally:
+            self._hall.leave(self)
+        if encrypted is not None and not encrypted.is_closing():
+            self._connection.connection_made(encrypted)
+
+
+class _Bodies:
+    """Refuses requests whose body is long or of unknown length: no route takes one."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        if b"transfer-encoding" in headers or int(headers.get(b"content-length", b"0")) > self._limit:
+            refusal = PlainTextResponse(BODY_REFUSED, 413, headers={"Connection": "close"})
+            await refusal(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
 class _Server(uvicorn.Server):
     """A uvicorn that leaves the signals to us: by itself it dies on SIGHUP and exits with 143 on SIGTERM."""
 
@@ -79,20 +320,20 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(app: ASGIApp, sockets: Sequence[socket.socket], *, stop: anyio.Event, drain_s: float) -> None:
-    """Serve on the sockets until `stop` is set, then let what is under way end within `drain_s`."""
-    config = uvicorn.Config(
-        app,
-        http="h11",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=int(drain_s),
-    )
-    server = _Server(config)
+async def serve(
+    app: ASGIApp,
+    sockets: Sequence[socket.socket],
+    *,
+    stop: anyio.Event,
+    tls: Callable[[], ssl.SSLContext | None] = lambda: None,
+    limits: Limits | None = None,
+) -> None:
+    """Serve on the sockets until `stop` is set, then let what is under way end within `limits.drain_s`.
+
+    `tls`: asked for at each new connection.
+    """
+    hall = _Hall(limits or Limits())
+    server = _Server(_uvicorn_config(app, hall, tls))
 
     async def end() -> None:
         await stop.wait()
@@ -101,4 +342,25 @@ async def serve(app: ASGIApp, sockets: Sequence[socket.socket], *, stop: anyio.E
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(end)
         await server.serve(sockets=list(sockets))
+        hall.clear()
         tasks.cancel_scope.cancel()
+
+
+def _uvicorn_config(app: ASGIApp, hall: _Hall, tls: Callable[[], ssl.SSLContext | None]) -> uvicorn.Config:
+    def accept(**uvicorns: Any) -> asyncio.Protocol:
+        connection, context = _Connection(hall, **uvicorns), tls()
+        return connection if context is None else _Handshake(hall, context, connection)
+
+    return uvicorn.Config(
+        _Bodies(app, hall.limits.body_bytes),
+        http=cast("type[asyncio.Protocol]", accept),  # called, never looked at
+        h11_max_incomplete_event_size=hall.limits.header_bytes,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=int(hall.limits.keep_alive_s),
+        timeout_graceful_shutdown=int(hall.limits.drain_s),
+    )
