@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.to_thread
 from prometheus_client import (
     CollectorRegistry,
     GCCollector,
@@ -91,6 +92,8 @@ class App:
         self._reloaded = anyio.Event()
         self._settled = anyio.Event()
         self._reloading = anyio.Lock()
+        self._reload_requests = self._reload_answers = 0
+        self._reload_problems: tuple[str, ...] = ()
         self._discovered_at = float("-inf")
 
     @asynccontextmanager
@@ -132,19 +135,34 @@ class App:
             return await scraper.scrape(self.roster.readers, timeout_s=timeout_s)
 
     async def reload(self) -> tuple[str, ...]:
-        """Read the configuration again and put it into force, whole or not at all. Returns the problems."""
+        """Read the configuration again and put it into force, whole or not at all. Returns the problems.
+
+        Who asks while another reload is under way shares the next one with all who do so.
+        """
+        self._reload_requests += 1
+        request = self._reload_requests
         async with self._reloading:
-            try:
-                config = self._settings.load()
-            except ConfigError as refused:
-                self.telemetry.config_refused()
-                self._log.error("config_reload_refused", problems="; ".join(refused.problems))
-                return refused.problems
-            await self._put_into_force(config)
+            if request > self._reload_answers:
+                answers = self._reload_requests
+                self._reload_problems = await self._reload()
+                self._reload_answers = answers
+            return self._reload_problems
+
+    async def _reload(self) -> tuple[str, ...]:
+        try:
+            config = await anyio.to_thread.run_sync(self._settings.load)
+        except ConfigError as refused:
+            self.telemetry.config_refused()
+            self._log.error("config_reload_refused", problems="; ".join(refused.problems))
+            return refused.problems
+        await self._put_into_force(config)
         return ()
 
     async def _put_into_force(self, config: Config) -> None:
         now = self._settings.clock.monotonic()
+        if _directory(config) != _directory(self.config):
+            self.discovery.forget()
+            self._discovered_at = float("-inf")
         self.config = config
         self.budget.configure(
             per_minute=config.api.requests_per_minute, min_interval_s=config.scrape.min_interval_s, now=now
@@ -177,8 +195,11 @@ class App:
         left_s = self._discovered_at + interval_s - monotonic()
         if left_s > 0:
             return left_s
+        directory = _directory(self.config)
         if not await self.discovery.refresh():
             return THROTTLED_RETRY_S
+        if directory != _directory(self.config):
+            return 0.0  # a reload has turned to another one meanwhile
         self._discovered_at = monotonic()
         await self._apply()
         self._settled.set()
@@ -218,6 +239,11 @@ class App:
         for reader in self.roster.readers:
             await reader.aclose()
         await self._directory.aclose()
+
+
+def _directory(config: Config) -> object:
+    """Tell whose environments discovery lists."""
+    return config.api.base_url, config.api.workspace_id, repr(config.api.api_key)
 
 
 def _process_registry() -> CollectorRegistry:

@@ -7,10 +7,11 @@ environment id is checked against `env_[A-Za-z0-9_]{1,96}` before it enters one,
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar, get_args
+from weakref import WeakKeyDictionary
 
 from exporter.admission import Admission, Throttled, Turn
 from exporter.secret import SecretError
@@ -110,6 +111,23 @@ class Upstream:
     observer: Observer
     clock: Clock
     log: Log
+    _told: WeakKeyDictionary[SecretSource, str] = field(default_factory=WeakKeyDictionary, repr=False)
+
+    def reveal(self, source: SecretSource) -> Secret:
+        """Read the secret as it is now; log when its source goes bad and the last good one is used, and when it recovers."""
+        try:
+            secret = source.read()
+        except SecretError as problem:
+            raise ApiError("auth", str(problem)) from None
+        problem_before = self._told.pop(source, None)
+        if source.problem is not None:
+            self._told[source] = source.problem
+        if source.problem != problem_before:
+            if source.problem is None:
+                self.log.info("secret_recovered", secret=repr(source))
+            else:
+                self.log.warning("secret_refused", detail=f"{source.problem}; the last good one is used")
+        return secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +161,8 @@ class _Caller:
         try:
             return await self._read_once(get, headers)
         except ApiError as failed:
-            if not failed.transient:
-                raise
+            if not failed.transient or (get.source == "environments" and failed.status is not None):
+                raise  # the directory answers once an interval, whatever its answer is
             first = failed
         try:
             return await self._read_once(get, headers)
@@ -282,14 +300,14 @@ class WorkApi:
     async def _read_with(self, get: _Get[T], credential: Credential) -> Reply[T]:
         """Read with one credential; where it was refused and has changed at its source since, with the new one."""
         api = self._upstream.config().api
-        sent = _reveal(credential)
+        sent = self._upstream.reveal(credential.source)
         try:
             return await self._caller.read(get, _headers(api, credential.name, sent))
         except ApiError as failed:
             if failed.reason != "auth":
                 raise
             credential.source.forget()
-            renewed = _reveal(credential)
+            renewed = self._upstream.reveal(credential.source)
             if renewed == sent:
                 raise
         return await self._caller.read(get, _headers(api, credential.name, renewed))
@@ -328,20 +346,13 @@ class DirectoryApi:
         if api.api_key is None:
             raise ApiError("auth", "discovery needs an API key")
         query = {"limit": str(limit)} | ({} if cursor is None else {"page": cursor})
-        headers = _headers(api, "api_key", _reveal(Credential("api_key", api.api_key)))
+        headers = _headers(api, "api_key", self._upstream.reveal(api.api_key))
         return await self._caller.read(
             _Get("environments", "/environments", query, turn, parse_environment_page), headers
         )
 
     async def aclose(self) -> None:
         await self._caller.aclose()
-
-
-def _reveal(credential: Credential) -> Secret:
-    try:
-        return credential.source.read()
-    except SecretError as problem:
-        raise ApiError("auth", str(problem)) from None
 
 
 def _headers(api: ApiConfig, name: CredentialName, secret: Secret) -> dict[str, str]:

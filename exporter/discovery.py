@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from exporter.admission import Throttled, Turn
@@ -21,6 +22,15 @@ PAGE_SIZE = 100
 PAGES_LIMIT = 1000
 
 
+@dataclass(slots=True)
+class _Walk:
+    """The pages read so far. The budget may end it anywhere; it goes on from there."""
+
+    found: dict[str, RemoteEnvironment] = field(default_factory=dict)
+    cursor: str | None = None
+    cursors: set[str] = field(default_factory=set)
+
+
 class Discovery:
     """Reads the directory. `found` is the last complete answer, None until there was one."""
 
@@ -30,34 +40,41 @@ class Discovery:
         self._log = log
         self.found: tuple[RemoteEnvironment, ...] | None = None
         self.problem: str | None = None
+        self._walk = _Walk()
+
+    def forget(self) -> None:
+        """Know nothing any more: it is another directory from now on."""
+        self.found, self._walk = None, _Walk()
 
     async def refresh(self) -> bool:
         """Read all pages. A failure keeps what was found before. Returns False where the budget did not allow it."""
+        walk = self._walk
         try:
-            found = await self._read_all()
+            await self._finish(walk)
         except Throttled:
             return False
         except ApiError as failed:
             self._observer.read_failed("environments", failed.reason)
             self._tell(str(failed), failed.reason)
-            return True
-        self.found = tuple(each for each in found if each.self_hosted and not each.archived)
-        self._tell(None, None)
+        else:
+            if walk is self._walk:
+                self.found = tuple(each for each in walk.found.values() if each.self_hosted and not each.archived)
+            self._tell(None, None)
+        if walk is self._walk:
+            self._walk = _Walk()
         return True
 
-    async def _read_all(self) -> list[RemoteEnvironment]:
-        found: dict[str, RemoteEnvironment] = {}
-        cursors: set[str | None] = {None}
-        cursor: str | None = None
-        for _ in range(PAGES_LIMIT):
-            reply = await self._api.page(cursor, PAGE_SIZE, Turn(spend=Spend.STATS))
-            found.update({each.id: each for each in reply.value.environments})
+    async def _finish(self, walk: _Walk) -> None:
+        while len(walk.cursors) < PAGES_LIMIT:
+            reply = await self._api.page(walk.cursor, PAGE_SIZE, Turn(spend=Spend.STATS))
+            walk.found.update({each.id: each for each in reply.value.environments})
             cursor = reply.value.next_cursor
             if cursor is None:
-                return list(found.values())
-            if cursor in cursors:
+                return
+            if cursor in walk.cursors:
                 break
-            cursors.add(cursor)
+            walk.cursor = cursor
+            walk.cursors.add(cursor)
         raise ApiError("bad_payload", "the pages of environments do not end")
 
     def _tell(self, problem: str | None, reason: str | None) -> None:

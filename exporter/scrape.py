@@ -45,8 +45,9 @@ class Scraper:
         self._budget = budget
         self._clock = clock
         self._log = log
-        self._flight_by_id: dict[str, _Flight] = {}
-        self._in_background: set[str] = set()
+        # By reader, not by environment: after a reload a new reader must not wait for what the old one is reading.
+        self._flight_by_reader: dict[EnvironmentReader, _Flight] = {}
+        self._in_background: set[EnvironmentReader] = set()
 
     async def scrape(self, readers: Sequence[EnvironmentReader], *, timeout_s: float) -> tuple[Snapshot, ...]:
         """Read what is due, wait `timeout_s` at most, and tell what may be shown, in the order of `readers`."""
@@ -61,7 +62,7 @@ class Scraper:
     def _join(self, readers: Iterable[EnvironmentReader], now: float, deadline: float) -> list[_Flight]:
         flights = []
         for reader in sorted(readers, key=lambda reader: reader.stale_since):
-            flight = self._flight_by_id.get(reader.environment.id)
+            flight = self._flight_by_reader.get(reader)
             if flight is None and any(reader.due()):
                 flight = self._depart(reader, now, deadline)
             if flight is not None:
@@ -72,7 +73,7 @@ class Scraper:
     def _depart(self, reader: EnvironmentReader, now: float, deadline: float) -> _Flight:
         flight = _Flight(deadline)
         flight.scope.deadline = anyio.current_time() + (deadline - now)
-        self._flight_by_id[reader.environment.id] = flight
+        self._flight_by_reader[reader] = flight
         self._tasks.start_soon(self._fly, reader, flight)
         return flight
 
@@ -83,14 +84,13 @@ class Scraper:
         except Exception as defect:  # noqa: BLE001 -- the boundary of a task: one environment's defect must not end the others
             reader.broke(defect)
         finally:
-            del self._flight_by_id[reader.environment.id]
+            del self._flight_by_reader[reader]
             flight.done.set()
         self._go_on(reader)
 
     def _go_on(self, reader: EnvironmentReader) -> None:
-        key = reader.environment.id
-        if reader.has_background and key not in self._in_background:
-            self._in_background.add(key)
+        if reader.has_background and reader not in self._in_background:
+            self._in_background.add(reader)
             self._tasks.start_soon(self._work_in_background, reader)
 
     async def _work_in_background(self, reader: EnvironmentReader) -> None:
@@ -99,4 +99,4 @@ class Scraper:
         except Exception as defect:  # noqa: BLE001 -- the boundary of a task, as above
             reader.broke(defect)
         finally:
-            self._in_background.discard(reader.environment.id)
+            self._in_background.discard(reader)
