@@ -1,8 +1,9 @@
 """Who may call the API next: one place where the budget's tokens and the concurrent slots are handed out.
 
 Requests are collected for one turn of the event loop and then served in order of worth, the stalest first, so that the
-order in which tasks happen to run decides nothing. A request that finds no token is refused at once; one that finds no free
-slot waits, and takes its token when it gets the slot, so that no call is sent on a token from before a 429.
+order in which tasks happen to run decides nothing. A request that finds no token is refused at once, also while all slots
+are taken; one that finds no free slot waits, and takes its token when it gets the slot, so that no call is sent on a token from
+before a 429.
 
 Environments whose last call timed out share half of the slots: however many of them hang, the others have the other half.
 """
@@ -100,6 +101,15 @@ class Admission:
         self._dispatching = False
         while (request := self._next()) is not None:
             self._serve(request)
+        if self._budget.available(self._monotonic()) < 1:
+            self._refuse_all()
+
+    def _refuse_all(self) -> None:
+        for heap in self._waiting.values():
+            for request in heap:
+                if not request.granted.done():
+                    request.granted.set_exception(Throttled())
+            heap.clear()
 
     def _next(self) -> _Request | None:
         """Take the best request that a slot is free for."""
