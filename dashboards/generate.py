@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[1]
 BEGINS: Final = "<!-- {part}: written by python -m dashboards.generate -->\n"
-ENDS: Final = "\n<!-- end of {part} -->"
+ENDS: Final = "<!-- end of {part} -->"
 
 
 def generated(root: Path = ROOT) -> dict[Path, str]:
@@ -46,8 +46,10 @@ def _text(dashboard: Json) -> str:
 def _with_part(page: str, part: str, text: str) -> str:
     begins, ends = BEGINS.format(part=part), ENDS.format(part=part)
     before, _, rest = page.partition(begins)
-    _, _, after = rest.partition(ends)
-    return f"{before}{begins}{text}{ends}{after}"
+    _, end, after = rest.partition(ends)
+    if not end:
+        raise ValueError(f"no place for {part}: {begins.strip()} … {ends} is missing")
+    return f"{before}{begins}{text}\n{end}{after}"
 
 
 def main(arguments: list[str] | None = None) -> int:
