@@ -266,7 +266,7 @@ def _add_modes(parser: argparse.ArgumentParser) -> None:
     _flag(
         parser,
         "config.check",
-        "validate, print the plan of API calls, exit",
+        "validate the configuration, print what it costs in API calls, exit",
         action="store_true",
     )
     _flag(
@@ -297,7 +297,8 @@ def _add_web(parser: argparse.ArgumentParser) -> None:
 
 
 def _flag(parser: argparse.ArgumentParser, name: str, text: str, **more: Any) -> None:
-    parser.add_argument(f"--{name}", dest=name, help=text, **more)
+    default = " (default %(default)s)" if "default" in more else ""
+    parser.add_argument(f"--{name}", dest=name, help=f"{text}{default}", **more)
 
 
 def _positive(text: str) -> int:
