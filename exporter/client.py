@@ -59,7 +59,7 @@ OK = 200
 TOO_MANY_REQUESTS, OVERLOADED = 429, 529
 REASON_BY_STATUS: Mapping[int, Reason] = {401: "auth", 403: "auth", 404: "not_found", 429: "rate_limited"}
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
-SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?\Z")
+SECONDS = re.compile(r"[0-9]{1,99}(\.[0-9]{1,99})?\Z")
 
 
 class ApiError(Exception):
@@ -156,8 +156,29 @@ class _Caller:
         self.timed_out = False
         self.sent = 0
 
-    async def read(self, get: _Get[T], headers: Mapping[str, str]) -> Reply[T]:
-        """Make the call, once more after a transient failure. Raises ApiError, Throttled."""
+    async def read(self, get: _Get[T], credential: Credential) -> Reply[T]:
+        """Read with one credential; where it was refused and has changed at its source since, with the new one.
+
+        Raises ApiError, Throttled.
+        """
+        sent = self._upstream.reveal(credential.source)
+        try:
+            return await self._read_with(get, credential.name, sent)
+        except ApiError as failed:
+            if failed.reason != "auth":
+                raise
+            credential.source.forget()
+            renewed = self._upstream.reveal(credential.source)
+            if renewed == sent:
+                raise
+        return await self._read_with(get, credential.name, renewed)
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+    async def _read_with(self, get: _Get[T], name: CredentialName, secret: Secret) -> Reply[T]:
+        """Make the call, once more after a transient failure."""
+        headers = _headers(self._upstream.config().api, name, secret)
         try:
             return await self._read_once(get, headers)
         except ApiError as failed:
@@ -168,9 +189,6 @@ class _Caller:
             return await self._read_once(get, headers)
         except Throttled:
             raise first from None
-
-    async def aclose(self) -> None:
-        await self._transport.aclose()
 
     async def _read_once(self, get: _Get[T], headers: Mapping[str, str]) -> Reply[T]:
         clock = self._upstream.clock
@@ -287,7 +305,7 @@ class WorkApi:
         refusal = ApiError("auth", "no credential is configured for the environment")
         for credential in candidates:
             try:
-                reply = await self._read_with(get, credential)
+                reply = await self._caller.read(get, credential)
             except ApiError as failed:
                 if failed.reason != "auth":
                     raise
@@ -296,21 +314,6 @@ class WorkApi:
             self.credential_by_source[get.source] = credential.name
             return reply
         raise refusal
-
-    async def _read_with(self, get: _Get[T], credential: Credential) -> Reply[T]:
-        """Read with one credential; where it was refused and has changed at its source since, with the new one."""
-        api = self._upstream.config().api
-        sent = self._upstream.reveal(credential.source)
-        try:
-            return await self._caller.read(get, _headers(api, credential.name, sent))
-        except ApiError as failed:
-            if failed.reason != "auth":
-                raise
-            credential.source.forget()
-            renewed = self._upstream.reveal(credential.source)
-            if renewed == sent:
-                raise
-        return await self._caller.read(get, _headers(api, credential.name, renewed))
 
     def _candidates(self, source: Source) -> Iterator[Credential]:
         """Yield the credentials to try in this read, one more each time the one before was refused."""
@@ -346,10 +349,8 @@ class DirectoryApi:
         if api.api_key is None:
             raise ApiError("auth", "discovery needs an API key")
         query = {"limit": str(limit)} | ({} if cursor is None else {"page": cursor})
-        headers = _headers(api, "api_key", self._upstream.reveal(api.api_key))
-        return await self._caller.read(
-            _Get("environments", "/environments", query, turn, parse_environment_page), headers
-        )
+        get = _Get("environments", "/environments", query, turn, parse_environment_page)
+        return await self._caller.read(get, Credential("api_key", api.api_key))
 
     async def aclose(self) -> None:
         await self._caller.aclose()

@@ -2,7 +2,8 @@
 
 Each environment has a transport of its own: a pooled connection can carry a stray answer into the next request, and answers
 of `stats` do not say whose they are. Whatever was cut short leaves a pool in doubt, so a client is thrown away after a timeout, a
-cancellation or a protocol error, and closed when the last call that uses it has ended.
+cancellation or a protocol error, and closed when the last call that uses it has ended. A connection knows besides whether
+an answer was there before its request: httpcore would take it for the answer.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ from __future__ import annotations
 import ssl
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from http.cookiejar import CookieJar
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import anyio
+import httpcore
 import httpx
 
 from exporter import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from pathlib import Path
+    from urllib.request import Request
 
 Fault = Literal["timeout", "connect", "tls", "protocol", "too_large"]
 KEEPALIVE_CONNECTIONS = 4
@@ -72,18 +76,13 @@ class _Lease:
     """A client and how many calls are using it."""
 
     def __init__(self, route: Route) -> None:
-        limits = httpx.Limits(
-            max_connections=None, max_keepalive_connections=KEEPALIVE_CONNECTIONS, keepalive_expiry=KEEPALIVE_S
-        )
-        proxy = None if route.proxy_url is None else httpx.Proxy(route.proxy_url, ssl_context=route.tls)
         self.route = route
         self.client = httpx.AsyncClient(
-            verify=route.tls,
+            transport=_pool(route),
             trust_env=False,
-            proxy=proxy,
-            limits=limits,
             timeout=None,  # noqa: S113 -- a total deadline stands around every call; a dripping body trips no read timeout
             headers=BASE_HEADERS,
+            cookies=_NoCookies(),
             follow_redirects=False,
         )
         self.calls = 0
@@ -96,7 +95,10 @@ class HttpxTransport:
         self._lease: _Lease | None = None
 
     async def get(self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float) -> Answer:
-        route = self._route()
+        try:
+            route = self._route()
+        except OSError:
+            raise TransportError("tls", "the CA or client certificate files are unreadable or do not match") from None
         async with self._leased(route) as client:
             try:
                 with anyio.fail_after(timeout_s):
@@ -139,10 +141,104 @@ class HttpxTransport:
                 await lease.client.aclose()
 
 
+class _NoCookies(CookieJar):
+    """Keeps nothing: an answer must not decide what later requests carry, and its cookies are not worth parsing."""
+
+    def extract_cookies(self, response: object, request: Request) -> None: ...
+
+    def add_cookie_header(self, request: Request) -> None: ...
+
+
+def _pool(route: Route) -> httpx.AsyncHTTPTransport:
+    proxy = None
+    if route.proxy_url is not None:
+        # httpcore refuses a context for a proxy that is spoken to in plain HTTP.
+        to_proxy = route.tls if route.proxy_url.lower().startswith("https:") else None
+        proxy = httpx.Proxy(route.proxy_url, ssl_context=to_proxy)
+    limits = httpx.Limits(
+        max_connections=None, max_keepalive_connections=KEEPALIVE_CONNECTIONS, keepalive_expiry=KEEPALIVE_S
+    )
+    transport = httpx.AsyncHTTPTransport(verify=route.tls, trust_env=False, proxy=proxy, limits=limits)
+    # httpx has no argument for it, httpcore has; the test of stray answers notices if the name changes.
+    transport._pool._network_backend = _Network(transport._pool._network_backend)  # noqa: SLF001 -- as just said
+    return transport
+
+
+class _Network(httpcore.AsyncNetworkBackend):
+    def __init__(self, network: httpcore.AsyncNetworkBackend) -> None:
+        self._network = network
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 -- httpcore's signature
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        return _Connection(await self._network.connect_tcp(host, port, timeout, local_address, socket_options))
+
+    async def sleep(self, seconds: float) -> None:
+        await self._network.sleep(seconds)
+
+
+class _Connection(httpcore.AsyncNetworkStream):
+    """`answering`: whether anything was received since the last request was sent."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self.answering = False
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 -- httpcore's signature
+        try:
+            received = await self._stream.read(max_bytes, timeout)
+        except httpcore.ReadError as problem:
+            if self.answering or _caused_by_tls(problem):
+                raise
+            received = b""
+        if not received and not self.answering:
+            raise TransportError("protocol", "the connection was cut before an answer", unanswered=True)
+        self.answering = True
+        return received
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- httpcore's signature
+        if buffer and self.answering:
+            self._check_nothing_left()
+            self.answering = False
+        await self._stream.write(buffer, timeout)
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 -- httpcore's signature
+    ) -> httpcore.AsyncNetworkStream:
+        return _Connection(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+    def _check_nothing_left(self) -> None:
+        """Look for a TLS record that came with the last answer: it shows neither in httpcore's buffer nor at the socket."""
+        tls = self.get_extra_info("ssl_object")
+        try:
+            left = tls.read(1) if tls is not None else b""
+        except ssl.SSLError:
+            return
+        if left:
+            raise _unasked()
+
+
 async def _get(
     client: httpx.AsyncClient, url: str, query: Mapping[str, str], headers: Mapping[str, str], limit: int
 ) -> Answer:
     async with client.stream("GET", url, params=query, headers=headers) as response:
+        connection = response.extensions.get("network_stream")
+        if isinstance(connection, _Connection) and not connection.answering:
+            raise _unasked()
         encoding = response.headers.get("content-encoding", "identity")
         if encoding.lower() != "identity":
             text = "the answer is compressed, which was not asked for"
@@ -175,16 +271,20 @@ def _translated(problem: httpx.HTTPError) -> TransportError:
         return TransportError("timeout", "no answer in time")
     if isinstance(problem, httpx.ConnectError | httpx.ProxyError):
         return TransportError("connect", "no connection", unanswered=True)
-    cut = isinstance(problem, httpx.NetworkError) or "without sending a response" in str(problem)
-    if cut:
-        return TransportError("protocol", "the connection was cut before an answer", unanswered=True)
+    if isinstance(problem, httpx.NetworkError):
+        return TransportError("protocol", "the connection was cut in the middle of an answer")
     return TransportError("protocol", "the answer is not valid HTTP")
 
 
+def _unasked() -> TransportError:
+    return TransportError("protocol", "an answer was there before its request")
+
+
 def _caused_by_tls(problem: BaseException) -> bool:
+    """Tell whether TLS itself failed. That it wanted to read when the connection was cut is no fault of its own."""
     seen: BaseException | None = problem
     while seen is not None:
-        if isinstance(seen, ssl.SSLError):
+        if isinstance(seen, ssl.SSLError) and not isinstance(seen, ssl.SSLWantReadError | ssl.SSLWantWriteError):
             return True
         seen = seen.__cause__ or seen.__context__
     return False
