@@ -52,8 +52,8 @@ class _Track(Generic[V]):
     reading: bool = False
     told: Reason | None = None
 
-    def shown(self) -> V | None:
-        return None if self.reading or self.problem is not None else self.value
+    def shown(self, *, late: bool) -> V | None:
+        return None if (late and self.reading) or self.problem is not None else self.value
 
 
 @dataclass(slots=True)
@@ -129,9 +129,12 @@ class EnvironmentReader:
                     return
                 self._background += [each for each in self.ledger.wanted() if each.worth is Worth.RESYNC]
 
-    def snapshot(self, *, asked_at: float) -> Snapshot:
-        """Tell what may be shown to somebody who asked at `asked_at` (monotonic)."""
-        queue, work = self._stats.shown(), self._list.shown()
+    def snapshot(self, *, asked_at: float, late: bool = False) -> Snapshot:
+        """Tell what may be shown to somebody who asked at `asked_at` (monotonic).
+
+        `late`: they have waited in vain for the read under way. Without it that read is somebody else's, and changes nothing yet.
+        """
+        queue, work = self._stats.shown(late=late), self._list.shown(late=late)
         queue = queue if queue and self._current(queue.times.monotonic_at, asked_at) else None
         listing_enabled = self._config().listing.enabled
         work = work if work and listing_enabled and self._current(self._oldest_read(work), asked_at) else None
@@ -350,6 +353,7 @@ class EnvironmentReader:
             stale_since=stale_since,
             environment_id=self.environment.id,
             suspect=self.api.timed_out,
+            unproven=self._stats.tried_at == NEVER,
         )
 
     def _times(self, began_at: float, reply: Reply[WorkStats] | Reply[WorkPage]) -> ReadTimes:

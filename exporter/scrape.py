@@ -53,22 +53,25 @@ class Scraper:
         """Read what is due, wait `timeout_s` at most, and tell what may be shown, in the order of `readers`."""
         asked_at = self._clock.monotonic()
         self._budget.expect([reader.environment.id for reader in readers], now=asked_at)
-        flights = self._join(readers, asked_at, asked_at + timeout_s)
+        flight_by_reader = self._join(readers, asked_at, asked_at + timeout_s)
         with anyio.move_on_after(timeout_s):
-            for flight in flights:
+            for flight in flight_by_reader.values():
                 await flight.done.wait()
-        return tuple(reader.snapshot(asked_at=asked_at) for reader in readers)
+        late = {reader for reader, flight in flight_by_reader.items() if not flight.done.is_set()}
+        return tuple(reader.snapshot(asked_at=asked_at, late=reader in late) for reader in readers)
 
-    def _join(self, readers: Iterable[EnvironmentReader], now: float, deadline: float) -> list[_Flight]:
-        flights = []
+    def _join(
+        self, readers: Iterable[EnvironmentReader], now: float, deadline: float
+    ) -> dict[EnvironmentReader, _Flight]:
+        flight_by_reader = {}
         for reader in sorted(readers, key=lambda reader: reader.stale_since):
             flight = self._flight_by_reader.get(reader)
             if flight is None and any(reader.due()):
                 flight = self._depart(reader, now, deadline)
             if flight is not None:
                 flight.extend(deadline, now=now)
-                flights.append(flight)
-        return flights
+                flight_by_reader[reader] = flight
+        return flight_by_reader
 
     def _depart(self, reader: EnvironmentReader, now: float, deadline: float) -> _Flight:
         flight = _Flight(deadline)
