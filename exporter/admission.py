@@ -6,34 +6,48 @@ are taken; one that finds no free slot waits, and takes its token when it gets t
 before a 429.
 
 Environments whose last call timed out share half of the slots: however many of them hang, the others have the other half.
+One that may hang, because it did or because it has never answered, keeps its slot for a second at a time while others wait
+for it: so a fleet of which most hang is told apart in a few scrapes, and one that has recovered is soon tried again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import anyio
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from exporter.budget import Budget, Spend
+
+LEASE_S = 1.0
 
 
 class Throttled(Exception):  # noqa: N818 -- no error: a call that is not made, which is shown as what there is
     """The call was not made: the budget is spent, or a 429 is being waited out."""
 
 
+class Evicted(Exception):  # noqa: N818 -- an answer that has not come, while others waited for the slot
+    """The call was cut short: it might have hung for ever, and others waited."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """What a call is wanted for. `stale_since`: when what it renews was read; less is sooner among equals."""
+    """What a call is wanted for. `stale_since`: when what it renews was read; less is sooner among equals.
+
+    `suspect`: the last call timed out. `unproven`: there has not been an answer yet.
+    """
 
     spend: Spend
     stale_since: float = float("-inf")
     environment_id: str | None = None
     suspect: bool = False
+    unproven: bool = False
 
 
 @dataclass(slots=True, order=True)
@@ -41,6 +55,8 @@ class _Request:
     rank: tuple[int, float, int]
     turn: Turn = field(compare=False)
     granted: asyncio.Future[None] = field(compare=False)
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope, compare=False)
+    review: asyncio.TimerHandle | None = field(default=None, compare=False)
 
 
 class Admission:
@@ -58,7 +74,7 @@ class Admission:
 
     @asynccontextmanager
     async def turn(self, turn: Turn) -> AsyncIterator[None]:
-        """Hold a slot and spend a token for one call. Raises Throttled; waits for a slot, never for a token."""
+        """Hold a slot and spend a token for one call. Raises Throttled, Evicted; waits for a slot, never for a token."""
         request = self._enqueue(turn)
         try:
             await request.granted
@@ -68,9 +84,12 @@ class Admission:
             request.granted.cancel()
             raise
         try:
-            yield
+            with self._leased(request):
+                yield
         finally:
             self._release(turn)
+        if request.scope.cancelled_caught:
+            raise Evicted
 
     def refused(self, retry_after_s: float | None) -> None:
         """Note a 429 or 529: no call is made for `retry_after_s`, or for a growing time where it is None."""
@@ -79,6 +98,29 @@ class Admission:
     def answered(self) -> None:
         """Note any other answer."""
         self._budget.answered()
+
+    @contextmanager
+    def _leased(self, request: _Request) -> Iterator[None]:
+        """Bound the call's time where it may hang."""
+        if not (request.turn.suspect or request.turn.unproven):
+            yield
+            return
+        try:
+            with request.scope:
+                self._review_later(request)
+                yield
+        finally:
+            if request.review is not None:
+                request.review.cancel()
+
+    def _review_later(self, request: _Request) -> None:
+        request.review = asyncio.get_running_loop().call_later(LEASE_S, self._review, request)
+
+    def _review(self, request: _Request) -> None:
+        if any(not other.granted.done() for heap in self._waiting.values() for other in heap):
+            request.scope.cancel()
+        else:
+            self._review_later(request)
 
     def _enqueue(self, turn: Turn) -> _Request:
         self._arrivals += 1

@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar, get_args
 from weakref import WeakKeyDictionary
 
-from exporter.admission import Admission, Throttled, Turn
+from exporter.admission import Admission, Evicted, Throttled, Turn
 from exporter.secret import SecretError
 from exporter.transport import Answer, TransportError
 from exporter.wire import (
@@ -199,6 +199,8 @@ class _Caller:
         except Throttled:
             self._upstream.observer.request_throttled(get.source)
             raise
+        except Evicted:
+            raise ApiError("timeout", "no answer while other environments waited for their turn") from None
         received_at = clock.wall()
         self._check(answer, received_at)
         value = self._understand(get, answer)
