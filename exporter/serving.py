@@ -7,6 +7,7 @@ import contextlib
 import enum
 import logging
 import socket
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -232,7 +233,7 @@ class _Connection(H11Protocol):
 
     def abort(self) -> None:
         self._hall.leave(self)
-        self.transport.abort()
+        _reset(self.transport)
 
     def _observe(self) -> None:
         phase = self._phase_now()
@@ -274,7 +275,7 @@ class _Handshake(asyncio.Protocol):
 
     def abort(self) -> None:
         self._hall.leave(self)
-        self._transport.abort()
+        _reset(self._transport)
 
     async def _shake_hands(self) -> None:
         limits = self._hall.limits
@@ -294,6 +295,15 @@ class _Handshake(asyncio.Protocol):
             self._hall.leave(self)
         if encrypted is not None and not encrypted.is_closing():
             self._connection.connection_made(encrypted)
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """End a connection and give back at once what the kernel keeps for it, too: answers that nobody reads."""
+    connected = transport.get_extra_info("socket")
+    if connected is not None:
+        with contextlib.suppress(OSError):
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 class _Bodies:
