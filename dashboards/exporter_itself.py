@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from dashboards import thresholds as t
 from dashboards.grafana import YES_OR_NO, Column, Panel, Query, Row, dashboard, graph, stat, table, variables
 from dashboards.overview import ANY_IS_BAD, ANY_IS_ODD, DATA_AGE_STEPS, TO_ENVIRONMENT
-from dashboards.promql import TARGET, age, chosen, described, gauge, or_zero
+from dashboards.promql import TARGET, age, chosen, described, gauge, numbers, or_zero
 from exporter import metrics as m
 
 if TYPE_CHECKING:
@@ -44,17 +44,17 @@ def _rate(metric: Metric, *, by: str) -> str:
 
 def _error_ratio() -> str:
     failed = f"sum(rate({chosen(m.API_ERRORS)}[$__rate_interval]))"
-    return f"{failed} / sum(rate({chosen(m.API_REQUESTS)}[$__rate_interval]))"
+    return numbers(f"{failed} / sum(rate({chosen(m.API_REQUESTS)}[$__rate_interval]))")
 
 
 def _now() -> list[Panel]:
-    left = f"min({chosen(m.API_BUDGET_AVAILABLE)} / {chosen(m.API_BUDGET_LIMIT)})"
+    # Half of a minute's calls may be spent at once, so that is what a full budget holds.
+    left = f"clamp_max(min({chosen(m.API_BUDGET_AVAILABLE)} / ({chosen(m.API_BUDGET_LIMIT)} / 2)), 1)"
     return [
         stat(
             "Version",
             "What runs. Several versions: a roll-out is under way, or was left half done.",
-            Query(f"count by (version) ({chosen(m.EXPORTER_BUILD_INFO)})", "{{version}}", instant=True),
-            sparkline=False,
+            Query(f"count by (version) ({chosen(m.EXPORTER_BUILD_INFO)})", "{{version}}"),
             shows="name",
         ),
         stat(
@@ -73,7 +73,7 @@ def _now() -> list[Panel]:
         ),
         stat(
             "Budget left",
-            "The smallest share of its budget that any exporter has left.",
+            "What the exporter with the least has left of what it may spend at once, which is half of a minute's calls.",
             Query(left, "left"),
             unit="percentunit",
             steps=BUDGET_STEPS,
@@ -86,14 +86,12 @@ def _now() -> list[Panel]:
             unit="s",
             steps=ANY_IS_ODD,
             no_value="none",
-            sparkline=False,
         ),
         stat(
             "Config loaded",
             "Whether the last attempt to load the configuration succeeded. No: the one before is still in use.",
             Query(f"min({chosen(m.CONFIG_RELOAD_SUCCESSFUL)})", "loaded"),
             mappings=[YES_OR_NO],
-            sparkline=False,
         ),
     ]
 
@@ -172,7 +170,9 @@ def _latency() -> Panel:
         "Latency",
         "Time from sending a call to its last byte: half of the calls, and 95 % of them, stay within.",
         [
-            Query(f"histogram_quantile({q}, sum by (source, le) ({buckets}))", f"{q * 100:.0f} % {{{{source}}}}")
+            Query(
+                numbers(f"histogram_quantile({q}, sum by (source, le) ({buckets}))"), f"{q * 100:.0f} % {{{{source}}}}"
+            )
             for q in (0.5, 0.95)
         ],
         unit="s",

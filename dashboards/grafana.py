@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -117,7 +117,6 @@ def stat(  # noqa: PLR0913 - a panel has that many sides
     width: int = 4,
     mappings: Sequence[Json] = (),
     no_value: str = UNKNOWN,
-    sparkline: bool = True,
     shows: str = "value",
     base: str = "green",
 ) -> Panel:
@@ -132,7 +131,7 @@ def stat(  # noqa: PLR0913 - a panel has that many sides
     options: Json = {
         **_REDUCED,
         "colorMode": "value",
-        "graphMode": "area" if sparkline else "none",
+        "graphMode": "none",
         "justifyMode": "auto",
         "orientation": "auto",
         "textMode": shows,
@@ -142,7 +141,7 @@ def stat(  # noqa: PLR0913 - a panel has that many sides
         title=title,
         kind="stat",
         description=description,
-        queries=[query],
+        queries=[replace(query, instant=True)],
         width=width,
         height=4,
         defaults=defaults,
@@ -170,7 +169,7 @@ def graph(  # noqa: PLR0913 - a panel has that many sides
 ) -> Panel:
     defaults: Json = {
         "color": {"mode": "palette-classic"},
-        "custom": _lines(steps, stacked=stacked),
+        "custom": _lines(unit, steps, stacked=stacked),
         "mappings": [],
         "min": 0,
         "noValue": no_value,
@@ -197,7 +196,10 @@ _GRAPH_OPTIONS: Final[Json] = {
 }
 
 
-def _lines(steps: Steps, *, stacked: bool) -> Json:
+_COUNTS: Final = frozenset({"short", "cpm"})
+
+
+def _lines(unit: str, steps: Steps, *, stacked: bool) -> Json:
     lines: Json = {
         "axisPlacement": "auto",
         "drawStyle": "line",
@@ -206,7 +208,7 @@ def _lines(steps: Steps, *, stacked: bool) -> Json:
         "lineWidth": 1 if stacked else 2,
         # A point that stands alone between two gaps is seen only as a point.
         "pointSize": 4,
-        "showPoints": "auto",
+        "showPoints": "never" if stacked else "auto",
         # A gap is a time at which nothing was known. It is neither zero nor the value before.
         "spanNulls": False,
         "stacking": {"group": "A", "mode": "normal" if stacked else "none"},
@@ -215,6 +217,9 @@ def _lines(steps: Steps, *, stacked: bool) -> Json:
     if steps:
         # So that the first threshold is in the picture when all is well.
         lines["axisSoftMax"] = round(steps[0][1] * 1.1, 3)
+    elif unit in _COUNTS:
+        # So that an axis of nothing but zeros does not end at 100.
+        lines["axisSoftMax"] = 1
     return lines
 
 

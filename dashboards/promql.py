@@ -35,7 +35,12 @@ def per_minute(metric: Metric, matchers: str = "", *more_labels: str) -> str:
 
 def quantile(q: float, metric: Metric) -> str:
     rate = f"rate({chosen(metric, suffix='_bucket')}[$__rate_interval])"
-    return f"histogram_quantile({q}, {once(rate, 'le')})"
+    return numbers(f"histogram_quantile({q}, {once(rate, 'le')})")
+
+
+def numbers(expr: str) -> str:
+    """Leave out what is not a number: a quantile of nothing, a share of nothing. One such series spoils a whole graph."""
+    return f"{expr} >= 0"
 
 
 def age(metric: Metric, matchers: str = "", *more_labels: str) -> str:

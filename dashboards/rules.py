@@ -130,7 +130,8 @@ SCRAPED = Recording(
     "job:managed_agents_exporter_scraped:max",
     f'max by (job) (max_over_time(up{{job="{SCRAPE_JOB}"}}[{t.LOOKBACK}]))',
 )
-ENVIRONMENTS = Recording(f"job:{m.ENVIRONMENT_INFO.name}:count", f"count by (job) ({INFO.record})")
+# Not by job: environments may be scraped through /probe, in another job than the exporter itself.
+ENVIRONMENTS = Recording(f"fleet:{m.ENVIRONMENT_INFO.name}:count", f"count({INFO.record})")
 DRIFT = Recording(
     f"job_field:{m.SCHEMA_DRIFT.name}:max_increase{t.DRIFT_WINDOW}",
     f"round(max by (job, field) (increase({m.SCHEMA_DRIFT.name}[{t.DRIFT_WINDOW}])))",
@@ -371,7 +372,7 @@ EXPORTER_ALERTS: Final = (
         subject="exporter",
         severity="warning",
         hold=t.NO_ENVIRONMENTS_FOR,
-        expr=f"{SCRAPED.record} == 1\nunless on (job) {ENVIRONMENTS.record}",
+        expr=f"{SCRAPED.record} == 1\nunless on () {ENVIRONMENTS.record}",
         summary="The exporter watches no environment.",
         description="The exporter of the job {{ $labels.job }} answers but exports no environment: discovery has not succeeded "
         "yet, or nothing is configured. No queue alert can fire.",

@@ -408,6 +408,7 @@ def test_every_alert_has_its_trouble() -> None:
     assert sorted((c.name, c.severity) for c in CASES) == sorted((a.name, a.severity) for a in rules.ALERTS)
 
 
+@pytest.mark.e2e
 def test_alert_fires_with_numbers_a_human_can_act_on_and_clears(case: Case, tmp_path: Path) -> None:
     firing = {(case.name, case.severity), *case.also}
     same_name = {severity: text for (name, severity), text in case.also.items() if name == case.name}
@@ -429,18 +430,21 @@ def test_alert_fires_with_numbers_a_human_can_act_on_and_clears(case: Case, tmp_
     )
 
 
+@pytest.mark.e2e
 def test_alert_does_not_fire_before_its_time(case: Case, tmp_path: Path) -> None:
     drawn = samples(case.trouble, case.timeline())
     sooner = {key for key in case.also if seconds(_alert(*key).hold) < case.hold_s}
     run_scenarios(tmp_path, scenario("too early", drawn, {case.too_early_s: sooner}))
 
 
+@pytest.mark.e2e
 def test_alert_fires_once_when_two_exporters_see_the_trouble(case: Case, tmp_path: Path) -> None:
     drawn = samples(case.trouble, case.timeline())
     firing = {(case.name, case.severity), *case.also}
     run_scenarios(tmp_path, scenario("two exporters", drawn, {case.fires_s: firing}, instances=("a:9831", "b:9831")))
 
 
+@pytest.mark.e2e
 def test_one_missed_scrape_does_not_restart_the_wait(case: Case, tmp_path: Path) -> None:
     halfway = CALM_S + case.onset_s[1] + case.hold_s // 2 // STEP_S * STEP_S
     drawn = samples(case.trouble, case.timeline(missed_at_s=halfway))
@@ -448,6 +452,7 @@ def test_one_missed_scrape_does_not_restart_the_wait(case: Case, tmp_path: Path)
     run_scenarios(tmp_path, scenario("missed scrape", drawn, {case.fires_s: firing}))
 
 
+@pytest.mark.e2e
 def test_alert_is_silent_when_what_it_rests_on_is_unknown(case: Case, tmp_path: Path) -> None:
     unknown = [
         scenario(
@@ -462,6 +467,7 @@ def test_alert_is_silent_when_what_it_rests_on_is_unknown(case: Case, tmp_path: 
     run_scenarios(tmp_path, nothing, *unknown)
 
 
+@pytest.mark.e2e
 def test_a_calm_fleet_fires_nothing(tmp_path: Path) -> None:
     drawn = samples(Trouble(), Timeline(trouble_s=0, end_s=7200))
     run_scenarios(
@@ -471,6 +477,7 @@ def test_a_calm_fleet_fires_nothing(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.e2e
 def test_an_idle_webhook_fleet_fires_nothing(tmp_path: Path) -> None:
     webhook = environment("environment_info", 'worker_mode="webhook",origin="config"')
     idle = Trouble(gauges={WORKERS: 0, items("active"): 0, HEARTBEAT_AGE: 0, INFO: None, webhook: 1})
@@ -478,6 +485,7 @@ def test_an_idle_webhook_fleet_fires_nothing(tmp_path: Path) -> None:
     run_scenarios(tmp_path, scenario("idle", drawn, {at_s: set() for at_s in (900, 3600, 7200)}))
 
 
+@pytest.mark.e2e
 def test_nobody_polling_fires_without_a_listing_too(tmp_path: Path) -> None:
     """With listing off nobody knows whether workers are busy; that nobody asks for waiting work is known."""
     off = dict.fromkeys((*LISTING_SERIES, LISTED))
@@ -488,6 +496,7 @@ def test_nobody_polling_fires_without_a_listing_too(tmp_path: Path) -> None:
     run_scenarios(tmp_path, scenario("listing off", drawn, {1200: {("NobodyPolling", "critical")}}))
 
 
+@pytest.mark.e2e
 def test_a_short_gap_in_the_listing_does_not_turn_busy_workers_into_absent_ones(tmp_path: Path) -> None:
     busy = {DEPTH: 4, OLDEST_AGE: 60, WORKERS: 0, items("active"): 5}
     gap = {series: _gap(busy.get(series, CALM_GAUGES[series])) for series in LISTING_SERIES}
@@ -500,6 +509,7 @@ def _gap(level: Any) -> Any:
     return lambda since: None if 300 <= since < 600 else level
 
 
+@pytest.mark.e2e
 def test_one_exporter_that_can_read_is_enough(tmp_path: Path) -> None:
     blind = samples(Trouble(gauges={READABLE: 0, **dict.fromkeys(QUEUE_SERIES)}), Timeline(trouble_s=3000, end_s=3600))
     seeing = samples(Trouble(), Timeline(trouble_s=0, end_s=3600))
@@ -508,6 +518,7 @@ def test_one_exporter_that_can_read_is_enough(tmp_path: Path) -> None:
     run_scenarios(tmp_path, both)
 
 
+@pytest.mark.e2e
 def test_one_exporter_of_two_that_answers_is_enough(tmp_path: Path) -> None:
     down = samples(Trouble(gauges={**NOTHING_EXPORTED, SCRAPED: 0}), Timeline(trouble_s=3000, end_s=3600))
     up = samples(Trouble(), Timeline(trouble_s=0, end_s=3600))
@@ -516,6 +527,7 @@ def test_one_exporter_of_two_that_answers_is_enough(tmp_path: Path) -> None:
     run_scenarios(tmp_path, both)
 
 
+@pytest.mark.e2e
 def test_an_exporter_that_is_no_longer_listed_counts_as_down(tmp_path: Path) -> None:
     gone = samples(Trouble(gauges={**NOTHING_EXPORTED, SCRAPED: None}), Timeline(trouble_s=3000, end_s=3600))
     down = {("ExporterDown", "critical")}
@@ -526,11 +538,13 @@ def test_an_exporter_that_is_no_longer_listed_counts_as_down(tmp_path: Path) -> 
     )
 
 
+@pytest.mark.e2e
 def test_a_single_failed_scrape_fires_nothing(tmp_path: Path) -> None:
     drawn = samples(Trouble(), Timeline(trouble_s=0, end_s=1800, missed_at_s=900))
     run_scenarios(tmp_path, scenario("one miss", drawn, {at_s: set() for at_s in range(900, 1200, STEP_S)}))
 
 
+@pytest.mark.e2e
 def test_reads_that_fail_every_other_time_do_not_hide_a_trouble(tmp_path: Path) -> None:
     trouble = CASES[0].trouble
     drawn = samples(trouble, Timeline(trouble_s=1200, end_s=1800))
@@ -540,6 +554,7 @@ def test_reads_that_fail_every_other_time_do_not_hide_a_trouble(tmp_path: Path) 
     run_scenarios(tmp_path, scenario("flapping", drawn, {CASES[0].fires_s: {("NobodyPolling", "critical")}}))
 
 
+@pytest.mark.e2e
 def test_numbers_that_grow_old_until_they_are_withdrawn_fire_before_the_environment_counts_as_unreadable(
     tmp_path: Path,
 ) -> None:
@@ -560,6 +575,7 @@ def _until_withdrawn(level: Any) -> Any:
     return lambda since: level if since < 300 else None
 
 
+@pytest.mark.e2e
 def test_promtool_finds_no_fault_with_the_rules_and_the_configuration() -> None:
     for done in (
         promtool("check", "rules", "--lint=all", "--lint-fatal", *RULE_FILES),
@@ -601,6 +617,7 @@ def test_every_recording_is_used() -> None:
     assert [rule.record for rule in rules.RECORDINGS if rule.record not in used] == []
 
 
+@pytest.mark.e2e
 def test_amtool_accepts_the_alertmanager_configuration() -> None:
     done = subprocess.run(
         ["amtool", "check-config", str(ROOT / "config/alertmanager/alertmanager.yml")],
@@ -611,5 +628,26 @@ def test_amtool_accepts_the_alertmanager_configuration() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [
+        (("severity=critical", "alertname=ManagedAgentsNobodyPolling"), "pager"),
+        (("severity=warning", "alertname=ManagedAgentsBacklogAgeing"), "chat"),
+        (("severity=info", "alertname=ManagedAgentsWorkersUnknown"), "notes"),
+    ],
+)
+def test_severity_decides_who_is_told(labels: tuple[str, ...], receiver: str) -> None:
+    config = str(ROOT / "config/alertmanager/alertmanager.yml")
+    told = subprocess.run(
+        ["amtool", "config", "routes", "test", f"--config.file={config}", *labels],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.strip() == receiver
+
+
+@pytest.mark.e2e
 def test_the_tools_of_prometheus_are_installed() -> None:
     assert all(shutil.which(tool) for tool in ("promtool", "amtool"))
