@@ -27,7 +27,7 @@ def exporter_itself() -> Json:
         description="Does the exporter read what it should, what does that cost, and is it well?",
         templating=variables(m.EXPORTER_BUILD_INFO, m.ENVIRONMENT_INFO),
         rows=(
-            Row("", _now()),
+            Row("", [*_well(), *_restrained()]),
             Row("Reading", [_environments(), _age("stats"), _age("list"), _read_duration()]),
             Row("Calls to the API", [_calls(), _errors(), _latency()]),
             Row("Budget", [_budget(), _throttled(), _waiting_out()]),
@@ -47,9 +47,7 @@ def _error_ratio() -> str:
     return numbers(f"{failed} / sum(rate({chosen(m.API_REQUESTS)}[$__rate_interval]))")
 
 
-def _now() -> list[Panel]:
-    # Half of a minute's calls may be spent at once, so that is what a full budget holds.
-    left = f"clamp_max(min({chosen(m.API_BUDGET_AVAILABLE)} / ({chosen(m.API_BUDGET_LIMIT)} / 2)), 1)"
+def _well() -> list[Panel]:
     return [
         stat(
             "Version",
@@ -71,6 +69,13 @@ def _now() -> list[Panel]:
             unit="percentunit",
             steps=ERROR_STEPS,
         ),
+    ]
+
+
+def _restrained() -> list[Panel]:
+    # Half of a minute's calls may be spent at once, so that is what a full budget holds.
+    left = f"clamp_max(min({chosen(m.API_BUDGET_AVAILABLE)} / ({chosen(m.API_BUDGET_LIMIT)} / 2)), 1)"
+    return [
         stat(
             "Budget left",
             "What the exporter with the least has left of what it may spend at once, which is half of a minute's calls.",

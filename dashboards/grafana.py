@@ -107,6 +107,18 @@ def words(mapping: dict[str, tuple[str, str]]) -> Json:
 YES_OR_NO: Final = words({"1": ("yes", "green"), "0": ("no", "red")})
 
 
+# `last` and not `lastNotNull`: when the newest value is unknown, an older one must not stand for it.
+_REDUCED: Final[Json] = {"reduceOptions": {"calcs": ["last"], "fields": "", "values": False}}
+_STAT_OPTIONS: Final[Json] = {
+    **_REDUCED,
+    "colorMode": "value",
+    "graphMode": "none",
+    "justifyMode": "auto",
+    "orientation": "auto",
+    "wideLayout": True,
+}
+
+
 def stat(  # noqa: PLR0913 - a panel has that many sides
     title: str,
     description: str,
@@ -114,7 +126,6 @@ def stat(  # noqa: PLR0913 - a panel has that many sides
     *,
     unit: str = "short",
     steps: Steps = NO_STEPS,
-    width: int = 4,
     mappings: Sequence[Json] = (),
     no_value: str = UNKNOWN,
     shows: str = "value",
@@ -128,29 +139,16 @@ def stat(  # noqa: PLR0913 - a panel has that many sides
         "thresholds": thresholds(steps, base=base if steps else "text"),
         "unit": unit,
     }
-    options: Json = {
-        **_REDUCED,
-        "colorMode": "value",
-        "graphMode": "none",
-        "justifyMode": "auto",
-        "orientation": "auto",
-        "textMode": shows,
-        "wideLayout": True,
-    }
     return Panel(
         title=title,
         kind="stat",
         description=description,
         queries=[replace(query, instant=True)],
-        width=width,
+        width=4,
         height=4,
         defaults=defaults,
-        options=options,
+        options={**_STAT_OPTIONS, "textMode": shows},
     )
-
-
-# `last` and not `lastNotNull`: when the newest value is unknown, an older one must not stand for it.
-_REDUCED: Final[Json] = {"reduceOptions": {"calcs": ["last"], "fields": "", "values": False}}
 
 
 def graph(  # noqa: PLR0913 - a panel has that many sides
@@ -161,17 +159,14 @@ def graph(  # noqa: PLR0913 - a panel has that many sides
     unit: str = "short",
     steps: Steps = NO_STEPS,
     width: int = 8,
-    height: int = 8,
     stacked: bool = False,
     overrides: Sequence[Json] = (),
     interval: str = "",
     no_value: str = UNKNOWN,
 ) -> Panel:
     defaults: Json = {
-        "color": {"mode": "palette-classic"},
+        **_GRAPH_DEFAULTS,
         "custom": _lines(unit, steps, stacked=stacked),
-        "mappings": [],
-        "min": 0,
         "noValue": no_value,
         "thresholds": thresholds(steps, base="transparent"),
         "unit": unit,
@@ -182,7 +177,7 @@ def graph(  # noqa: PLR0913 - a panel has that many sides
         description=description,
         queries=queries,
         width=width,
-        height=height,
+        height=8,
         defaults=defaults,
         overrides=overrides,
         options=_GRAPH_OPTIONS,
@@ -190,12 +185,11 @@ def graph(  # noqa: PLR0913 - a panel has that many sides
     )
 
 
+_GRAPH_DEFAULTS: Final[Json] = {"color": {"mode": "palette-classic"}, "mappings": [], "min": 0}
 _GRAPH_OPTIONS: Final[Json] = {
     "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": True},
     "tooltip": {"mode": "multi", "sort": "desc"},
 }
-
-
 _COUNTS: Final = frozenset({"short", "cpm"})
 
 
@@ -284,14 +278,6 @@ def table(  # noqa: PLR0913 - a panel has that many sides
     no_value: str = UNKNOWN,
 ) -> Panel:
     """One row per combination of labels, one column per query; labels without a column are left out."""
-    defaults: Json = {
-        "color": {"mode": "thresholds"},
-        "custom": {"align": "auto", "cellOptions": {"type": "auto"}, "filterable": False, "minWidth": 70},
-        "mappings": [unknown_when_null()],
-        "noValue": no_value,
-        "thresholds": thresholds(NO_STEPS, base="text"),
-        "unit": "short",
-    }
     return Panel(
         title=title,
         kind="table",
@@ -299,11 +285,20 @@ def table(  # noqa: PLR0913 - a panel has that many sides
         queries=[column.query for column in columns if column.query],
         width=width,
         height=height,
-        defaults=defaults,
+        defaults={**_TABLE_DEFAULTS, "noValue": no_value},
         overrides=[_column_override(column) for column in columns],
         options={"cellHeight": "sm", "showHeader": True, "sortBy": [{"desc": False, "displayName": sort_by}]},
         transformations=_joined(columns),
     )
+
+
+_TABLE_DEFAULTS: Final[Json] = {
+    "color": {"mode": "thresholds"},
+    "custom": {"align": "auto", "cellOptions": {"type": "auto"}, "filterable": False, "minWidth": 70},
+    "mappings": [unknown_when_null()],
+    "thresholds": thresholds(NO_STEPS, base="text"),
+    "unit": "short",
+}
 
 
 def _joined(columns: Sequence[Column]) -> list[Json]:

@@ -44,7 +44,7 @@ def overview() -> Json:
         description="Is work waiting too long, and is anyone there to take it? One row per self-hosted environment.",
         templating=variables(m.ENVIRONMENT_INFO, m.ENVIRONMENT_INFO),
         rows=(
-            Row("", _glance()),
+            Row("", [*_waiting(), *_serving()]),
             Row("", [_environments()]),
             Row("Waiting", [backlog(width=12), longest_wait(width=12)]),
             Row("Working", [items_by_state(width=8), workers_polling(width=8), time_to_claim(width=8)]),
@@ -53,7 +53,7 @@ def overview() -> Json:
     )
 
 
-def _glance() -> list[Panel]:
+def _waiting() -> list[Panel]:
     return [
         stat(
             "Waiting",
@@ -75,6 +75,11 @@ def _glance() -> list[Panel]:
             Query(f"sum({gauge(m.QUEUE_PENDING)})", "claimed"),
             steps=ANY_IS_ODD,
         ),
+    ]
+
+
+def _serving() -> list[Panel]:
+    return [
         stat(
             "Polling",
             "Workers that asked for work in the last 30 seconds. A busy worker does not ask; unknown means that the API does not say.",
