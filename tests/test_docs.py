@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 import shlex
 import shutil
@@ -203,6 +204,30 @@ def test_the_readme_lists_every_path_and_no_other() -> None:
     listed = {path.strip("`") for path, _ in README.rows("path", "answer")}
     app = Routes(cast("Parts", SimpleNamespace(web=WebSettings()))).app()
     assert listed == {getattr(route, "path", None) for route in app.routes}
+
+
+# ---- the log
+
+
+def test_every_event_is_listed_with_its_level_and_no_other() -> None:
+    listed = [(event.strip("`"), level) for event, level, _ in CONFIGURATION.rows("event", "level", "when")]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == {*logged_events(), ("message", "any")}
+
+
+def logged_events() -> set[tuple[str, str]]:
+    """Find the calls of a log, whatever it is called there, whose first argument is an event and no sentence."""
+    word_by_method = {"debug": "debug", "info": "info", "warning": "warn", "error": "error"}
+    found = set()
+    for path in (ROOT / "exporter").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Attribute(attr=method), args=[ast.Constant(value=str(event)), *_]):
+                    if method in word_by_method and re.fullmatch(r"[a-z_]+", event):
+                        found.add((event, word_by_method[method]))
+                case _:
+                    pass
+    return found
 
 
 # ---- YAML
