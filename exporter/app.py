@@ -24,6 +24,7 @@ from exporter.budget import Budget
 from exporter.client import DirectoryApi, Upstream
 from exporter.config import ConfigError
 from exporter.discovery import Discovery
+from exporter.doctor import examine
 from exporter.login import Login, Passwords
 from exporter.roster import Roster
 from exporter.route import RouteKeeper
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from exporter.clock import Clock
     from exporter.config import Config
+    from exporter.diagnosis import Report
     from exporter.doorkeeper import Doorkeeper
     from exporter.log import Log
     from exporter.snapshot import Snapshot
@@ -86,6 +88,7 @@ class App:
             log=settings.log,
         )
         self._routes = RouteKeeper(lambda: self.config, settings.log)
+        self._upstream = upstream
         self.roster = Roster(upstream, self._new_transport)
         self._directory = DirectoryApi(upstream, self._new_transport())
         self.discovery = Discovery(self._directory, observer=self.telemetry, log=settings.log)
@@ -133,6 +136,10 @@ class App:
             timeout_s = self.config.scrape.timeout_s or float("inf")
             await self._settle(timeout_s)
             return await scraper.scrape(self.roster.readers, timeout_s=timeout_s)
+
+    async def examine(self) -> Report:
+        """Try every credential on every call, for a first set-up."""
+        return await examine(self._upstream, self._new_transport)
 
     async def reload(self) -> tuple[str, ...]:
         """Read the configuration again and put it into force, whole or not at all. Returns the problems.

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from exporter.simulator import Simulator
 
 DEFAULT_ADDRESS = ":9831"
+OFFLINE = "offline"
 DEMO_REQUESTS_PER_MINUTE = 6000
 DEMO_MIN_INTERVAL_S = 0.5
 
@@ -67,8 +68,9 @@ def _run(options: argparse.Namespace, logger: log.Log) -> int:
     if options.demo:
         return _in_loop(lambda: _serve_demo(options, logger))
     configuration = _configuration(options)
-    if getattr(options, "config.check"):
-        return _check(configuration, lambda: _doorkeeper(options, logger))
+    if check := getattr(options, "config.check"):
+        code = _check(configuration, lambda: _doorkeeper(options, logger))
+        return code if check == OFFLINE else _in_loop(lambda: _examine(App(_settings(options, logger, configuration))))
     app = App(_settings(options, logger, configuration))
     if options.once:
         return _in_loop(lambda: _once(app))
@@ -106,6 +108,13 @@ def _check(configuration: Callable[[], Config], door: Callable[[], Doorkeeper]) 
     for line in plan(config, environments=len(config.environments)).lines():
         print(line)
     return 0
+
+
+async def _examine(app: App) -> int:
+    report = await app.examine()
+    for line in report.lines():
+        print(line)
+    return 0 if report.fine else 1
 
 
 async def _serve(app: App, sockets: Sequence[socket.socket], logger: log.Log, options: argparse.Namespace) -> int:
@@ -266,8 +275,10 @@ def _add_modes(parser: argparse.ArgumentParser) -> None:
     _flag(
         parser,
         "config.check",
-        "validate the configuration, print what it costs in API calls, exit",
-        action="store_true",
+        "validate the configuration, print what it costs in API calls, exit; online: and try every credential",
+        nargs="?",
+        const=OFFLINE,
+        choices=(OFFLINE, "online"),
     )
     _flag(
         parser,
