@@ -34,7 +34,7 @@ BUSY = "Too many scrapes at once; --web.max-requests sets how many are served.\n
 LIFECYCLE_OFF = "Reloading over HTTP is off; --web.enable-lifecycle allows it.\n"
 UNDISCOVERED = "The organisation's environments have not been listed yet.\n"
 SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Content-Security-Policy": page.POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
