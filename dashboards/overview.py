@@ -71,7 +71,7 @@ def _waiting() -> list[Panel]:
         stat(
             "Claimed",
             "Items claimed by a worker and not acknowledged. Near zero when all is well; ManagedAgentsClaimedNotAcknowledged "
-            f"fires after {t.PENDING_FOR} above it.",
+            f"fires after {t.PENDING_FOR} above it, if the oldest item is older than {t.PENDING_AGE_S} s.",
             Query(f"sum({gauge(m.QUEUE_PENDING)})", "claimed"),
             steps=ANY_IS_ODD,
         ),

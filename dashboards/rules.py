@@ -257,7 +257,7 @@ QUEUE_ALERTS: Final = (
         name="ClaimedNotAcknowledged",
         severity="warning",
         hold=t.PENDING_FOR,
-        expr=f"{PENDING.record} > 0",
+        expr=f"{PENDING.record} > 0\nand {OLDEST_AGE.record} > {t.PENDING_AGE_S}",
         summary="Workers claim work and do not acknowledge it.",
         description=f"{{{{ $value }}}} item(s) in {_NAME} are claimed and not acknowledged, for {t.PENDING_FOR} without a pause; "
         f"the oldest was queued {_OLDEST} ago. A worker acknowledges within seconds. Workers polling: {_POLLING}.",

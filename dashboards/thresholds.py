@@ -43,6 +43,8 @@ WAIT_OBJECTIVE_MIN_ITEMS: Final = 20
 WAIT_OBJECTIVE_FOR: Final = "10m"
 
 # Claimed and not acknowledged: a worker acknowledges within seconds, and the API hands the item out again after that.
+# In a busy environment some item is always between the two, but never for long, so the oldest must have some age too.
+PENDING_AGE_S: Final = 60
 PENDING_FOR: Final = "5m"
 
 # Time an item may spend between its acknowledgement and its first heartbeat, and between the request to stop and the stop.

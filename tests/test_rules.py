@@ -182,7 +182,7 @@ CASES = (
         name="ClaimedNotAcknowledged",
         severity="warning",
         trouble=Trouble(gauges={PENDING: 2, OLDEST_AGE: 200}),
-        silent_without=((PENDING,),),
+        silent_without=((PENDING,), (OLDEST_AGE,)),
         description="2 item(s) in alpha are claimed and not acknowledged, for 5m without a pause; the oldest was queued "
         "3m 20s ago. A worker acknowledges within seconds. Workers polling: 3.",
     ),
@@ -483,6 +483,13 @@ def test_an_idle_webhook_fleet_fires_nothing(tmp_path: Path) -> None:
     idle = Trouble(gauges={WORKERS: 0, items("active"): 0, HEARTBEAT_AGE: 0, INFO: None, webhook: 1})
     drawn = samples(idle, Timeline(trouble_s=7200, end_s=7200))
     run_scenarios(tmp_path, scenario("idle", drawn, {at_s: set() for at_s in (900, 3600, 7200)}))
+
+
+@pytest.mark.e2e
+def test_a_busy_fleet_with_items_on_their_way_to_acknowledgement_fires_nothing(tmp_path: Path) -> None:
+    busy = Trouble(gauges={DEPTH: 3, PENDING: 4, OLDEST_AGE: 12, items("active"): 40})
+    drawn = samples(busy, Timeline(trouble_s=3600, end_s=4200))
+    run_scenarios(tmp_path, scenario("busy", drawn, {at_s: set() for at_s in (900, 3600)}))
 
 
 @pytest.mark.e2e
