@@ -30,7 +30,7 @@ body { margin: 0 auto; max-width: 78rem; padding: 1.25rem 1rem 3rem; color: var(
 h1 { font-size: 1.35rem; margin: 0 } h2 { font-size: 1.05rem; margin: 1.75rem 0 .5rem }
 a { color: var(--link) } small, dt { color: var(--soft); font-size: .85rem } small { display: block }
 nav a { display: inline-block; margin-right: 1.25rem; padding: .4rem 0 }
-dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)); gap: .6rem; margin: .75rem 0 0 }
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .6rem; margin: .75rem 0 0 }
 dl div { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .55rem .75rem }
 dd { margin: 0 }
 .notes { border: 1px solid var(--line); border-left: .3rem solid var(--bad); border-radius: .5rem; margin: .75rem 0 0;
@@ -73,7 +73,7 @@ REMEDY_BY_REASON: Final[Mapping[Reason, str]] = {
     "protocol": "Check api.base_url and api.proxy_url: something else seems to answer in the API's place.",
 }
 NOT_READ: Final = "No scrape has read it yet, or none was allowed to for longer than scrape.max_age."
-COLUMNS: Final = ("Environment", "State", "Waiting", "Claimed", "Oldest", "Workers polling", "Work listed", "Read")
+COLUMNS: Final = ("Environment", "State", "Waiting", "Claimed", "Oldest", "Workers polling", "Work listed")
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
 
 
@@ -150,12 +150,14 @@ def render(status: Status, snapshots: Sequence[Snapshot], *, wall: float, monoto
 
 def _facts(status: Status) -> Iterator[Markup]:
     budget = status.budget
-    spent = f"{budget.available:.0f} of {budget.limit_per_minute:.0f} a minute left"
+    left = f"{int(budget.available):,} left now"
     waits = "" if budget.waits_s is None else f"none for {_span(budget.waits_s)}: the API asks to wait"
     in_force = f"in force for {_span(status.in_force_s)}"
     yield _fact("Version", status.version)
     yield _fact("Running for", _span(status.uptime_s))
-    yield _fact("API calls", tag("b", waits, class_="wait") if waits else spent)
+    yield _fact(
+        "API calls", f"{budget.limit_per_minute:,.0f} a minute", tag("b", waits, class_="wait") if waits else left
+    )
     yield _fact("Discovery", *_discovery(status.discovery))
     yield _fact("Configuration", in_force, *([tag("b", "last reload refused", class_="bad")] if status.refused else []))
 
@@ -206,7 +208,6 @@ def _row(snapshot: Snapshot, wall: float, monotonic: float) -> Markup:
         _said("State", _state(snapshot, wall)),
         *_numbers(snapshot.queue, monotonic),
         _said("Work listed", _listed(snapshot, wall)),
-        tag("td", _read(snapshot, wall), data_label="Read"),
     ]
     return tag("tr", *cells)
 
@@ -217,7 +218,8 @@ def _said(label: str, content: Markup) -> Markup:
 
 def _state(snapshot: Snapshot, wall: float) -> Markup:
     if snapshot.queue is not None:
-        return tag("b", "up", class_="good")
+        read = f"read {_span(wall - snapshot.queue.times.read_at)} ago"
+        return Markup(tag("b", "up", class_="good") + tag("small", read))
     if snapshot.queue_problem is None:
         return Markup(tag("b", "no numbers", class_="wait") + tag("small", NOT_READ))
     return _failure("down", snapshot.queue_problem, wall)
@@ -257,11 +259,9 @@ def _listed(snapshot: Snapshot, wall: float) -> Markup:
 
 def _counts(work: Work, wall: float) -> Markup:
     counts = [f"{count:,} {state.value}" for state, count in work.listing.count_by_state.items() if count]
-    return Markup(tag("span", ", ".join(counts) or "nothing") + tag("small", f"{_span(wall - work.times.read_at)} ago"))
-
-
-def _read(snapshot: Snapshot, wall: float) -> str:
-    return "" if snapshot.queue is None else f"{_span(wall - snapshot.queue.times.read_at)} ago"
+    return Markup(
+        tag("span", ", ".join(counts) or "nothing") + tag("small", f"read {_span(wall - work.times.read_at)} ago")
+    )
 
 
 def _span(seconds: float) -> str:
