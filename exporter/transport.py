@@ -213,7 +213,13 @@ class _Connection(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 -- httpcore's signature
     ) -> httpcore.AsyncNetworkStream:
-        return _Connection(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+        try:
+            return _Connection(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+        except BaseException:
+            # httpcore closes after failures, not after a cancellation, and nobody else knows of the connection yet.
+            with anyio.move_on_after(CLOSING_S, shield=True):
+                await self.aclose()
+            raise
 
     async def aclose(self) -> None:
         await self._stream.aclose()
