@@ -1,4 +1,9 @@
-"""Bytes of one scrape: the snapshots' families and the exporter's own, negotiated and compressed. Pure."""
+"""Bytes of one scrape: the snapshots' families and the exporter's own, negotiated and compressed. Pure.
+
+The library's encoders check every label of every series: 12 µs a series as text, 19 µs as OpenMetrics, which Prometheus asks
+for; 1.7 s for 1,000 environments. So the environments' part is written here, with every constant piece of a line made once,
+and the library's encoders write the rest, and all of it where somebody asks for some names only or for another escaping.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from exporter import metrics
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from exporter import metrics
+    from exporter.metrics import Families, Metric
+    from exporter.tally import HistogramView
 
 GZIP_LEVEL = 6
 """Level 9 costs four times as much for a tenth of the size."""
@@ -58,18 +66,96 @@ class _Together:
             yield from registry.collect()
 
 
-def expose(families: Iterable[metrics.MetricFamily], own: CollectorRegistry | None, wanted: Wanted) -> Exposition:
+class _GoStrings(dict[float, str]):
+    """Numbers as Prometheus writes them. Most of a scrape's are equal to others of it."""
+
+    def __missing__(self, number: float) -> str:
+        text = self[number] = metrics.go_string(number)
+        return text
+
+
+class _Text:
+    """Writes families line by line, as the library does: `sorted` labels, histograms as buckets, count and sum."""
+
+    def __init__(self, *, openmetrics: bool) -> None:
+        self._openmetrics = openmetrics
+        self._number = _GoStrings()
+        self._lines_by_name: dict[str, list[str]] = {}
+        self._labels_by_row: dict[tuple[str, tuple[str, ...]], str] = {}
+        self._bounds: dict[tuple[float, ...], tuple[str, ...]] = {}
+
+    def write(self, families: Families) -> bytes:
+        for environment, rows, histograms in families.series():
+            of = _labels({"environment_id": environment.id, "environment_name": environment.name})
+            for metric, labels, value in rows:
+                more = self._more_labels(metric, labels)
+                self._lines(metric).append(f"{metric.name}{{{of}{more}}} {self._number[value]}\n")
+            for metric, histogram in histograms:
+                self._lines(metric).extend(self._histogram(metric.name, of, histogram))
+        in_order = [self._lines_by_name.get(metric.name, ()) for metric in metrics.CATALOGUE]
+        return "".join(line for lines in in_order for line in lines).encode()
+
+    def _lines(self, metric: Metric) -> list[str]:
+        lines = self._lines_by_name.get(metric.name)
+        if lines is None:
+            lines = self._lines_by_name[metric.name] = [self._head(metric)]
+        return lines
+
+    def _head(self, metric: Metric) -> str:
+        name = metric.family if self._openmetrics else metric.name
+        text = metric.help.replace("\\", r"\\").replace("\n", r"\n")
+        text = text.replace('"', r"\"") if self._openmetrics else text
+        return f"# HELP {name} {text}\n# TYPE {name} {metric.type}\n"
+
+    def _more_labels(self, metric: Metric, values: tuple[str, ...]) -> str:
+        if not values:
+            return ""
+        key = (metric.name, values)
+        text = self._labels_by_row.get(key)
+        if text is None:
+            names = metric.labels[len(metrics.ENVIRONMENT_LABELS) :]
+            text = self._labels_by_row[key] = "," + _labels(dict(zip(names, values, strict=True)))
+        return text
+
+    def _histogram(self, name: str, of: str, histogram: HistogramView) -> Iterator[str]:
+        bounds = self._bounds.get(histogram.bounds_s)
+        if bounds is None:
+            texts = [*map(metrics.go_string, histogram.bounds_s), "+Inf"]
+            bounds = self._bounds[histogram.bounds_s] = tuple(f',le="{text}"}}' for text in texts)
+        number = self._number
+        for bound, count in zip(bounds, histogram.cumulative_counts, strict=True):
+            yield f"{name}_bucket{{{of}{bound} {number[count]}\n"
+        yield f"{name}_count{{{of}}} {number[histogram.count]}\n"
+        yield f"{name}_sum{{{of}}} {number[histogram.sum_s]}\n"
+
+
+def expose(families: Families, own: CollectorRegistry | None, wanted: Wanted) -> Exposition:
     """Render the environments' families, and the exporter's own metrics where `own` is given."""
-    of_environments = CollectorRegistry()
-    of_environments.register(_Families(families))
-    registries: list[Any] = [of_environments] if own is None else [of_environments, own]
-    if wanted.names:
-        registries = [registry.restricted_registry(wanted.names) for registry in registries]
     encode, content_type = choose_encoder(wanted.accept)
-    body = encode(_Together(registries))
+    _, _, escaping = content_type.partition("escaping=")
+    if wanted.names or escaping not in {"", "underscores", "allow-utf-8"}:
+        body = encode(_restricted(families, own, wanted.names))
+    else:
+        openmetrics = content_type.startswith("application/openmetrics-text")
+        body = _Text(openmetrics=openmetrics).write(families) + encode(CollectorRegistry() if own is None else own)
     if _takes_gzip(wanted.accept_encoding):
         return Exposition(gzip.compress(body, GZIP_LEVEL, mtime=0), content_type, "gzip")
     return Exposition(body, content_type, None)
+
+
+def _restricted(families: Families, own: CollectorRegistry | None, names: Sequence[str]) -> _Together:
+    of_environments = CollectorRegistry()
+    of_environments.register(_Families(families))
+    registries: list[Any] = [of_environments] if own is None else [of_environments, own]
+    return _Together(registry.restricted_registry(names) for registry in registries) if names else _Together(registries)
+
+
+def _labels(value_by_name: dict[str, str]) -> str:
+    return ",".join(f'{name}="{_escaped(value)}"' for name, value in sorted(value_by_name.items()))
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
 def _takes_gzip(accept_encoding: str) -> bool:

@@ -5,6 +5,7 @@ Series are a function of the snapshot: families are built anew for every scrape,
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -17,7 +18,7 @@ from exporter.wire import State
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from exporter.snapshot import Queue, ReadTimes, Snapshot, Work
+    from exporter.snapshot import Environment, Queue, ReadTimes, Snapshot, Work
     from exporter.tally import HistogramView
 
 MetricFamily: TypeAlias = Any
@@ -192,24 +193,42 @@ Row = tuple[Metric, tuple[str, ...], float]
 LIVE_STATES = (State.QUEUED, State.STARTING, State.ACTIVE, State.STOPPING)
 
 
-def families(snapshots: Iterable[Snapshot], *, monotonic: float, heartbeat_overdue_s: float) -> Iterator[MetricFamily]:
-    """Yield each family once, with the series of every environment. Ages are those at `monotonic`."""
-    family_by_metric: dict[Metric, MetricFamily] = {}
+@dataclass(frozen=True, slots=True)
+class Families:
+    """What a set of snapshots shows, ages being those at `monotonic`.
 
-    def family_of(metric: Metric) -> MetricFamily:
-        if metric not in family_by_metric:
-            family_by_metric[metric] = _family(metric)
-        return family_by_metric[metric]
+    Iterated, it yields each of the library's families once, with the series of every environment. `series` tells the same
+    without building them: a scrape of 1,000 environments has 90,000 series.
+    """
 
-    for snapshot in snapshots:
-        environment = (snapshot.environment.id, snapshot.environment.name)
-        for metric, labels, value in _rows(snapshot, monotonic, heartbeat_overdue_s):
-            family_of(metric).add_metric((*environment, *labels), value)
-        for metric, histogram in _histograms(snapshot):
-            family_of(metric).add_metric(environment, buckets=_buckets(histogram), sum_value=histogram.sum_s)
-    for metric in CATALOGUE:
-        if metric in family_by_metric:
-            yield family_by_metric[metric]
+    snapshots: tuple[Snapshot, ...]
+    monotonic: float
+    heartbeat_overdue_s: float
+
+    def __iter__(self) -> Iterator[MetricFamily]:
+        family_by_name: dict[str, MetricFamily] = {}
+
+        def family_of(metric: Metric) -> MetricFamily:
+            if metric.name not in family_by_name:
+                family_by_name[metric.name] = _family(metric)
+            return family_by_name[metric.name]
+
+        for environment, rows, histograms in self.series():
+            of = (environment.id, environment.name)
+            for metric, labels, value in rows:
+                family_of(metric).add_metric((*of, *labels), value)
+            for metric, histogram in histograms:
+                family_of(metric).add_metric(of, buckets=_buckets(histogram), sum_value=histogram.sum_s)
+        yield from (family_by_name[metric.name] for metric in CATALOGUE if metric.name in family_by_name)
+
+    def series(self) -> Iterator[tuple[Environment, Iterator[Row], Iterator[tuple[Metric, HistogramView]]]]:
+        for snapshot in self.snapshots:
+            rows = _rows(snapshot, self.monotonic, self.heartbeat_overdue_s)
+            yield snapshot.environment, rows, _histograms(snapshot)
+
+
+def families(snapshots: Iterable[Snapshot], *, monotonic: float, heartbeat_overdue_s: float) -> Families:
+    return Families(tuple(snapshots), monotonic, heartbeat_overdue_s)
 
 
 def of_environment(series: str) -> bool:
@@ -282,14 +301,15 @@ def _histograms(snapshot: Snapshot) -> Iterator[tuple[Metric, HistogramView]]:
 
 
 def _buckets(histogram: HistogramView) -> list[tuple[str, float]]:
-    bounds = [_go_string(bound) for bound in histogram.bounds_s]
-    return list(zip([*bounds, "+Inf"], histogram.cumulative_counts, strict=True))
+    bounds = [go_string(bound) for bound in (*histogram.bounds_s, math.inf)]
+    return list(zip(bounds, histogram.cumulative_counts, strict=True))
 
 
 def _age_s(since: float | None, server_now: float) -> float:
     return 0.0 if since is None else max(0.0, server_now - since)
 
 
-def _go_string(bound: float) -> str:
-    text: str = floatToGoString(bound)  # type: ignore[no-untyped-call]  # the library leaves it untyped
+def go_string(number: float) -> str:
+    """Write a number as Prometheus does."""
+    text: str = floatToGoString(number)  # type: ignore[no-untyped-call]  # the library leaves it untyped
     return text
