@@ -27,6 +27,9 @@ unit: $(VENV)/.test
 e2e: $(VENV)/.test
 	$(BIN)/python -m pytest -m e2e
 
+bench: $(VENV)/.bench    ## measure, beside a naive exporter, and renew docs/benchmarks
+	$(BIN)/python -m tests.benchmark
+
 lock:                    ## renew the hashed lock files (needs uv)
 	$(LOCK) pyproject.toml -o requirements/run.lock
 	$(LOCK) pyproject.toml --extra test -o requirements/test.lock
@@ -42,6 +45,10 @@ $(VENV)/.run: requirements/run.lock pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.test: requirements/test.lock $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/test.lock
+	touch $@
+
+$(VENV)/.bench: requirements/bench.lock $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/bench.lock
 	touch $@
 
 clean:

@@ -1,0 +1,226 @@
+"""The results as JSON, as a page of tables and as a picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from tests.benchmark import history, resources, waiting
+from tests.benchmark.scene import LIVE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from tests.benchmark.machine import Machine
+
+JSON, PAGE, PICTURE = "results.json", "README.md", "calls.svg"
+OURS, NAIVE = "#3b6ea5", "#c1543c"
+NOTHING = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    machine: Machine
+    took_s: float
+    history: Sequence[history.Row]
+    waiting: Sequence[waiting.Row]
+    sizes: Sequence[resources.Size]
+    starts: Sequence[resources.Start]
+
+
+def write(results: Results, directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / JSON).write_text(json.dumps(dataclasses.asdict(results), indent=1) + "\n")
+    (directory / PAGE).write_text(page(results))
+    draw(results.history, directory / PICTURE)
+
+
+def page(results: Results) -> str:
+    sections = [
+        "# Benchmarks",
+        (
+            f"`make bench` measures all of this in one run and writes this page, [{JSON}]({JSON}) and the picture. "
+            "Look at the ratios; the absolute figures are those of one machine:"
+        ),
+        _machine(results),
+        *_history(results.history),
+        *_waiting(results.waiting),
+        *_resources(results),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def draw(rows: Sequence[history.Row], path: Path) -> None:
+    """Draw what was measured, nothing else."""
+    # Fixed ids, no date: the file changes when the figures do.
+    with mpl.rc_context({"svg.hashsalt": "calls", "svg.fonttype": "none", "font.size": 9}):
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        axes = figure.add_subplot()
+        for environments, marker in zip(history.ENVIRONMENTS, "os^", strict=True):
+            ran = [row for row in rows if row.environments == environments and row.ours and row.naive]
+            label = f"{environments} environment{'s' if environments > 1 else ''}"
+            sizes = [row.history for row in ran]
+            axes.plot(
+                sizes,
+                [row.naive.list_calls for row in ran if row.naive],
+                f"{marker}--",
+                color=NAIVE,
+                label=f"full walk, {label}",
+            )
+            axes.plot(
+                sizes,
+                [row.ours.list_calls for row in ran if row.ours],
+                f"{marker}-",
+                color=OURS,
+                label=f"exporter, {label}",
+            )
+        axes.set(xscale="log", yscale="log", xlabel="finished items per environment", ylabel="list calls per scrape")
+        axes.grid(visible=True, alpha=0.3)
+        axes.legend(fontsize=8)
+        figure.savefig(path, metadata={"Date": None})
+
+
+def _machine(results: Results) -> str:
+    machine = results.machine
+    libraries = ", ".join(f"{name} {version}" for name, version in machine.libraries.items())
+    return "\n".join(
+        [
+            (
+                f"- {machine.cores} cores of {machine.cpu}, {machine.memory_gib} GiB, {machine.system}; "
+                f"the simulated API runs on them too"
+            ),
+            f"- {machine.python}; {libraries}",
+            f"- load when it began: {machine.load}; the run took {results.took_s / 60:.1f} minutes",
+        ]
+    )
+
+
+def _history(rows: Sequence[history.Row]) -> list[str]:
+    table = _table(
+        (
+            "environments",
+            "finished items each",
+            "list calls: exporter",
+            "full walk",
+            "wall: exporter",
+            "full walk",
+            "full walk ÷ exporter",
+            "first scrape: calls",
+            "wall",
+        ),
+        (_history_cells(row) for row in rows),
+    )
+    return [
+        "## (a) A scrape over the history",
+        (
+            f"Medians of {history.REPETITIONS} scrapes (from {history.LONG_WALK_ITEMS:,} items on the full walk is repeated "
+            f"{history.REPETITIONS_OF_LONG_WALKS} time), {history.INTERVAL_S} s of work apart: {LIVE} live items in each environment, one created, claimed, "
+            "acknowledged, started, stopped and finished each second. Both exporters read the same API, in turns, without latency; both "
+            "read the stats besides, with one call per environment. Each scrape was compared with the truth: both were exact in every one. "
+            "The full walk is [`naive.py`](../../tests/benchmark/naive.py). The first scrape of the exporter has to read everything once."
+        ),
+        table,
+        f"![List calls per scrape over the history]({PICTURE})",
+    ]
+
+
+def _history_cells(row: history.Row) -> tuple[str, ...]:
+    head = (str(row.environments), f"{row.history:,}")
+    if row.first is None or row.ours is None or row.naive is None:
+        return (*head, NOTHING, f"{row.naive_calls_needed:,} needed", *["not run"] * 2, *[NOTHING] * 3)
+    return (
+        *head,
+        _calls(row.ours),
+        _calls(row.naive),
+        _seconds(row.ours.wall_s),
+        _seconds(row.naive.wall_s),
+        f"{row.naive.wall_s / row.ours.wall_s:.1f}",
+        f"{row.first.list_calls:,.0f}",
+        _seconds(row.first.wall_s),
+    )
+
+
+def _calls(cost: history.Cost) -> str:
+    middle = f"{cost.list_calls:,.0f}"
+    return middle if cost.calls_least == cost.calls_most else f"{middle} ({cost.calls_least:,}…{cost.calls_most:,})"
+
+
+def _waiting(rows: Sequence[waiting.Row]) -> list[str]:
+    table = _table(
+        ("environments", "transport", "scrape", "calls", "bound", "wall", "wall ÷ bound", "least…most", "CPU per call"),
+        (
+            (
+                f"{row.environments:,}",
+                "TLS" if row.tls else "plain",
+                "first" if row.cold else "warm",
+                f"{row.calls:,.0f}",
+                _seconds(row.bound_s),
+                _seconds(row.wall_s),
+                f"**{row.ratio:.2f}**",
+                f"{row.ratio_least:.2f}…{row.ratio_most:.2f}",
+                f"{row.cpu_ms_per_call:.2f} ms",
+            )
+            for row in rows
+        ),
+    )
+    return [
+        "## (b) Waiting",
+        (
+            f"Every call takes {waiting.LATENCY_S * 1000:.0f} ms, {waiting.CONCURRENCY} may be under way. The bound is calls ÷ {waiting.CONCURRENCY} slots, times "
+            f"{waiting.LATENCY_S * 1000:.0f} ms: no client is faster. Each list has {LIVE} items and nothing changes. Medians over {waiting.PROCESSES} processes, {waiting.WARM_SCRAPES} warm scrapes each. Wall and CPU "
+            "include rendering. A first scrape opens a connection per call under way and environment; with TLS each of them is a handshake, on both sides."
+        ),
+        table,
+    ]
+
+
+def _resources(results: Results) -> list[str]:
+    sizes = _table(
+        ("environments", "RSS", "before the first scrape", "CPU per call", "series", "CPU per 1,000 series"),
+        (
+            (
+                f"{row.environments:,}",
+                f"{row.rss_mib:.1f} MiB",
+                f"{row.rss_start_mib:.1f} MiB",
+                f"{row.cpu_ms_per_call:.2f} ms",
+                f"{row.series:,}",
+                f"{row.cpu_ms_per_1000_series:.2f} ms",
+            )
+            for row in results.sizes
+        ),
+    )
+    sealed = _table(
+        ("finished items in one environment", "RSS", "RSS of the full walk"),
+        (
+            (f"{row.history:,}", f"{row.rss_mib:.1f} MiB", f"{row.naive_rss_mib or 0:.1f} MiB")
+            for row in results.history
+            if row.environments == 1 and row.rss_mib is not None
+        ),
+    )
+    start = results.starts[0]
+    return [
+        "## (c) Processor time, (d) memory, (e) start",
+        f"After {resources.SCRAPES} scrapes without latency. The time per call is without that of rendering.",
+        sizes,
+        "Memory with the history of (a), sealed:",
+        sealed,
+        (
+            f"From the start of the process to the end of a complete first scrape of {start.environments} environments: "
+            f"**{_seconds(start.first_scrape_s)}** (median of {start.repetitions})."
+        ),
+    ]
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [titles, ["---:"] * len(titles), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
