@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -125,3 +126,40 @@ def test_nobody_polling_reaches_the_pager_and_the_idle_webhook_fleet_stays_silen
         known = httpx.get(f"http://{address}/api/v2/alerts", timeout=5).json()
         assert {each["labels"]["environment_name"] for each in known} == {"staging"}
         assert not prometheus.complaints()
+
+
+def named(name: str, severity: str, environment_name: str = "") -> dict[str, str]:
+    labels = {"alertname": f"ManagedAgents{name}", "severity": severity, "job": "managed-agents"}
+    return labels | (
+        {"environment_name": environment_name, "environment_id": f"env_{environment_name}"} if environment_name else {}
+    )
+
+
+def muted(address: str, *alerts: dict[str, str]) -> list[bool]:
+    """Tell Alertmanager that these fire, and ask of each whether another one speaks for it."""
+    url = f"http://{address}/api/v2/alerts"
+    assert httpx.post(url, json=[{"labels": labels} for labels in alerts], timeout=5).status_code == 200
+    status_by_labels = {frozenset(each["labels"].items()): each["status"] for each in httpx.get(url, timeout=5).json()}
+    return [bool(status_by_labels[frozenset(labels.items())]["inhibitedBy"]) for labels in alerts]
+
+
+def test_consequences_are_inhibited_where_their_cause_fires_and_nowhere_else(tmp_path: Path) -> None:
+    nobody = named("NobodyPolling", "critical", "staging")
+    ageing = [named("BacklogAgeing", "warning", where) for where in ("staging", "batch")]
+    starting, down = named("StuckStarting", "warning", "staging"), named("ExporterDown", "critical")
+    with alertmanager(with_webhooks("http://127.0.0.1:9"), tmp_path) as address:
+        wait_until_ready(address)
+        assert muted(address, nobody, *ageing, starting) == [False, True, False, False]
+        assert muted(address, named("BacklogAgeing", "critical", "batch"), *ageing) == [False, True, True]
+        assert muted(address, down, nobody, starting, named("SchemaDrift", "info")) == [False, True, True, True]
+
+
+def wait_until_ready(address: str) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            if httpx.get(f"http://{address}/-/ready", timeout=1).status_code == 200:
+                return
+        except httpx.TransportError:
+            assert time.monotonic() < deadline
+        time.sleep(0.1)
