@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from dashboards.grafana import Json, Steps
     from exporter.metrics import Metric
 
-STARTING_STEPS: Final[Steps] = (("yellow", t.STARTING_S),)
-STOPPING_STEPS: Final[Steps] = (("yellow", t.STOPPING_S),)
+STARTING_STEPS: Final[Steps] = (("orange", t.STARTING_S),)
+STOPPING_STEPS: Final[Steps] = (("orange", t.STOPPING_S),)
 OUTCOMES: Final = [painted("ran", "green"), painted("never_started", "red"), painted("never_acknowledged", "yellow")]
 SEVERITY: Final = words(
-    {"critical": ("critical", "red"), "warning": ("warning", "yellow"), "info": ("info", "blue")},
+    {"critical": ("critical", "red"), "warning": ("warning", "orange"), "info": ("info", "blue")},
 )
 # Every alert here begins with the same word.
 WITHOUT_PREFIX: Final[Json] = {

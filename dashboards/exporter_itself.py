@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from exporter.metrics import Metric
 
 UID: Final = "managed-agents-exporter"
-ERROR_STEPS: Final[Steps] = (("yellow", t.ERROR_RATIO),)
-# The steps ascend, so what is scarce is coloured from below: red at nothing, yellow at little, green from there on.
-BUDGET_STEPS: Final[Steps] = (("yellow", 0.01), ("green", t.BUDGET_LEFT_RATIO))
+ERROR_STEPS: Final[Steps] = (("orange", t.ERROR_RATIO),)
+# The steps ascend, so what is scarce is coloured from below: red at nothing, orange at little, green from there on.
+BUDGET_STEPS: Final[Steps] = (("orange", 0.01), ("green", t.BUDGET_LEFT_RATIO))
 
 
 def exporter_itself() -> Json:
@@ -63,7 +63,7 @@ def _well() -> list[Panel]:
         ),
         stat(
             "Failed reads",
-            "Failed reads as a share of all calls, for whatever reason. Yellow begins where ManagedAgentsApiErrors does, which leaves "
+            "Failed reads as a share of all calls, for whatever reason. Orange begins where ManagedAgentsApiErrors does, which leaves "
             "refused credentials, unknown environments and 429 to other alerts.",
             Query(_error_ratio(), "failed"),
             unit="percentunit",

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 UID: Final = "managed-agents-overview"
 ENVIRONMENT_UID: Final = "managed-agents-environment"
 
-WAIT_STEPS: Final[Steps] = (("yellow", t.WAIT_WARNING_S), ("red", t.WAIT_CRITICAL_S))
-OBJECTIVE_STEPS: Final[Steps] = (("yellow", t.WAIT_OBJECTIVE_S),)
-DATA_AGE_STEPS: Final[Steps] = (("yellow", t.DATA_AGE_S),)
+WAIT_STEPS: Final[Steps] = (("orange", t.WAIT_WARNING_S), ("red", t.WAIT_CRITICAL_S))
+OBJECTIVE_STEPS: Final[Steps] = (("orange", t.WAIT_OBJECTIVE_S),)
+DATA_AGE_STEPS: Final[Steps] = (("orange", t.DATA_AGE_S),)
 ANY_IS_BAD: Final[Steps] = (("red", 1),)
-ANY_IS_ODD: Final[Steps] = (("yellow", 1),)
+ANY_IS_ODD: Final[Steps] = (("orange", 1),)
 STATE_COLOURS: Final = {
     "queued": "yellow",
     "starting": "light-blue",
@@ -62,7 +62,7 @@ def _waiting() -> list[Panel]:
         ),
         stat(
             "Longest wait",
-            "Age of the oldest item that waits, or is claimed and not acknowledged, in any chosen environment. Yellow and red "
+            "Age of the oldest item that waits, or is claimed and not acknowledged, in any chosen environment. Orange and red "
             "begin where ManagedAgentsBacklogAgeing does.",
             Query(f"max({gauge(m.QUEUE_OLDEST_AGE)})", "longest wait"),
             unit="s",
@@ -107,7 +107,7 @@ def _environments() -> Panel:
         Column(heading="Workers", label="worker_mode"),
         Column(heading="Readable", query=Query(described(m.UP, "worker_mode"), table=True), mappings=[YES_OR_NO]),
         Column(heading="Waiting", query=Query(gauge(m.QUEUE_DEPTH), table=True)),
-        Column(heading="Longest wait", query=Query(gauge(m.QUEUE_OLDEST_AGE), table=True), unit="s", steps=WAIT_STEPS),
+        Column(heading="Oldest", query=Query(gauge(m.QUEUE_OLDEST_AGE), table=True), unit="s", steps=WAIT_STEPS),
         Column(heading="Claimed", query=Query(gauge(m.QUEUE_PENDING), table=True), steps=ANY_IS_ODD),
         Column(heading="Polling", query=Query(gauge(m.WORKERS_POLLING), table=True)),
         Column(heading="Busy", query=Query(BUSY, table=True)),
@@ -116,7 +116,7 @@ def _environments() -> Panel:
     )
     return table(
         "Environments",
-        "Every environment as it is now. Claimed: not yet acknowledged. Busy: active items with a fresh heartbeat. Overdue: active items without one. "
+        "Every environment as it is now. Claimed: not yet acknowledged. Oldest: the longest wait. Busy: active items with a fresh heartbeat. Overdue: active items without one. "
         "Read: how long ago. Unknown is not zero. The name leads to the environment's own dashboard.",
         columns,
         width=24,

@@ -87,5 +87,5 @@ NO_ENVIRONMENTS_FOR: Final = "10m"
 DRIFT_WINDOW: Final = "1h"
 DRIFT_FOR: Final = "5m"
 
-# Panels only: below this share of the budget left a panel turns yellow. No alert waits for it.
+# Panels only: below this share of the budget left a panel turns orange. No alert waits for it.
 BUDGET_LEFT_RATIO: Final = 0.2
