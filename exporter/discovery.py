@@ -92,16 +92,23 @@ def merge(
     found: Iterable[RemoteEnvironment],
     exported: Iterable[Environment] = (),
 ) -> tuple[Environment, ...]:
-    """Name every environment uniquely: the file's names first, then those already exported, then new ones by id."""
+    """Name every environment uniquely: the file's names first, then those already exported, then new ones by id.
+
+    An environment whose name is taken is named by its id; should the file have given even that to another, by its id and a dash.
+    """
     ours = [Environment(id=each.id, name=each.name, worker_mode=each.worker_mode) for each in configured]
     taken = {each.id for each in ours} | {each.name for each in ours}
     name_by_id = {each.id: each.name for each in exported if each.origin == "discovery"}
     known_ids = {each.id for each in ours}
-    theirs = sorted((each for each in found if each.id not in known_ids), key=lambda each: each.id)
+    new_by_id = {each.id: each for each in found if each.id not in known_ids}
+    theirs = sorted(new_by_id.values(), key=lambda each: each.id)
     theirs.sort(key=lambda each: name_by_id.get(each.id) != each.name)
-    taken |= {each.id for each in theirs}
+    name_in_file = {each.name for each in ours}
+    taken |= new_by_id.keys()
     for each in theirs:
         name = each.name if each.name and each.name not in taken else each.id
+        while name in name_in_file:
+            name += "-"
         taken.add(name)
         ours.append(Environment(id=each.id, name=name, origin="discovery"))
     return tuple(ours)

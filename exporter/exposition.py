@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from exporter import metrics
+from exporter.negotiation import preferred_format, takes_gzip
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -131,14 +132,14 @@ class _Text:
 
 def expose(families: Families, own: CollectorRegistry | None, wanted: Wanted) -> Exposition:
     """Render the environments' families, and the exporter's own metrics where `own` is given."""
-    encode, content_type = choose_encoder(wanted.accept)
+    encode, content_type = choose_encoder(preferred_format(wanted.accept))
     _, _, escaping = content_type.partition("escaping=")
     if wanted.names or escaping not in {"", "underscores", "allow-utf-8"}:
         body = encode(_restricted(families, own, wanted.names))
     else:
         openmetrics = content_type.startswith("application/openmetrics-text")
         body = _Text(openmetrics=openmetrics).write(families) + encode(CollectorRegistry() if own is None else own)
-    if _takes_gzip(wanted.accept_encoding):
+    if takes_gzip(wanted.accept_encoding):
         return Exposition(gzip.compress(body, GZIP_LEVEL, mtime=0), content_type, "gzip")
     return Exposition(body, content_type, None)
 
@@ -156,16 +157,3 @@ def _labels(value_by_name: dict[str, str]) -> str:
 
 def _escaped(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-
-
-def _takes_gzip(accept_encoding: str) -> bool:
-    for offer in accept_encoding.lower().split(","):
-        coding, *parameters = (part.strip() for part in offer.split(";"))
-        if coding == "gzip":
-            return not any(_is_zero(parameter) for parameter in parameters)
-    return False
-
-
-def _is_zero(parameter: str) -> bool:
-    name, _, value = parameter.partition("=")
-    return name.strip() == "q" and value.strip() in {"0", "0.0", "0.00", "0.000"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 from itertools import accumulate
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.parser import text_string_to_metric_families
 
 from exporter import metrics
 from exporter.exposition import Wanted, expose
@@ -133,3 +135,22 @@ def test_what_is_compressed_is_the_same() -> None:
     packed = expose(families, own, Wanted(accept_encoding="br, gzip;q=0.5"))
     assert (plain.encoding, packed.encoding) == (None, "gzip")
     assert gzip.decompress(packed.body) == plain.body
+
+
+@given(several)
+def test_no_sample_comes_twice_and_every_value_is_finite(shown: list[Snapshot]) -> None:
+    families = metrics.families(shown, monotonic=NOW, heartbeat_overdue_s=90)
+    body = expose(families, own_registry(), Wanted()).body.decode()
+    samples = [sample for family in text_string_to_metric_families(body) for sample in family.samples]
+    series = [(sample.name, *sorted(sample.labels.items())) for sample in samples]
+    assert len(series) == len(set(series))
+    assert all(math.isfinite(sample.value) for sample in samples)
+
+
+@pytest.mark.parametrize(
+    "accept", ["application/openmetrics-text;version=abc", "text/plain;version=x", ",;=", "\udcff"]
+)
+def test_a_scraper_that_asks_for_the_impossible_gets_plain_text(accept: str) -> None:
+    families = metrics.families((), monotonic=NOW, heartbeat_overdue_s=90)
+    exposition = expose(families, own_registry(), Wanted(accept=accept))
+    assert exposition.content_type == "text/plain; version=0.0.4; charset=utf-8"
