@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 BACKLOG = 512
 PIECE_BYTES = 4096
+GOODBYE_S = 0.2
 BODY_REFUSED = "No request here takes a body.\n"
 
 
@@ -209,6 +210,9 @@ class _Connection(H11Protocol):
         with contextlib.suppress(h11.LocalProtocolError):  # raised where the client broke the protocol before
             super().shutdown()
         self._observe()
+        if self.phase is Phase.LEAVING and not self.transport.get_write_buffer_size():
+            # TLS would wait for the client's goodbye, and an idle client does not look.
+            self.loop.call_later(GOODBYE_S, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._hall.leave(self)
@@ -348,6 +352,8 @@ async def serve(
     async def end() -> None:
         await stop.wait()
         server.should_exit = True
+        await anyio.sleep(hall.limits.drain_s - GOODBYE_S)
+        hall.clear()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(end)

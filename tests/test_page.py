@@ -179,12 +179,21 @@ def test_an_age_is_never_negative() -> None:
 @pytest.mark.parametrize("reason", REASONS)
 def test_a_failure_says_for_how_long_why_and_what_to_do(reason: Reason) -> None:
     failed = problem(reason, "the API answered 500", request_id="req_1")
-    assert row(snapshot(queue_problem=failed, work_problem=failed)) == [
+    assert row(snapshot(queue_problem=failed, work_problem=problem(reason))) == [
         f"down: {reason}",
         "for 5 min: the API answered 500 (request req_1)",
         page.REMEDY_BY_REASON[reason],
-        "not complete",
+        f"failed: {reason}",
     ]
+
+
+def test_an_environment_that_is_not_self_hosted_is_told_apart_from_one_that_is_not_there() -> None:
+    of_list = problem("not_found", "the API answered 404")
+    assert row(snapshot(queue_problem=of_list, work_problem=of_list))[1] == (
+        "for 5 min: not a self-hosted environment: its queue is blank and it has no list of work"
+    )
+    of_stats = problem("not_found", "the API answered 404")
+    assert row(snapshot(queue_problem=of_stats, work_problem=of_list))[1] == "for 5 min: the API answered 404"
 
 
 def test_the_list_fails_by_itself() -> None:
