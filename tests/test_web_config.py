@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
+from exporter.cli import main
 from exporter.config import ConfigError
 from exporter.doorkeeper import Doorkeeper
 from exporter.log import Log
@@ -389,6 +390,26 @@ def test_an_encrypted_key_is_refused_without_asking_on_the_terminal(files: Path)
             "server.crt"
         )
     ]
+
+
+def test_the_check_reports_the_problems_of_both_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY", "sk-ant-api03-test")
+    good = tmp_path / "good.yml"
+    good.write_text("api: {api_key_env: KEY}\nenvironments: [{id: env_a}]\n")
+    bad = tmp_path / "bad.yml"
+    bad.write_text("api: {api_key_env: KEY, timeout: soon}\nenvironments: [{id: env_a}]\n")
+    web = write(tmp_path, "http_server_config: {http2: true}\n")
+    assert main(["--config.check", f"--config.file={bad}", f"--web.config.file={web}"]) == 1
+    problems = capsys.readouterr().err.splitlines()
+    assert [problem.partition(": ")[2].removeprefix(f"{web}: ").partition(":")[0] for problem in problems] == [
+        "api.timeout",
+        "http_server_config.http2",
+    ]
+    assert main(["--config.check", f"--config.file={good}", f"--web.config.file={web}"]) == 1
+    web.write_text("")
+    assert main(["--config.check", f"--config.file={good}", f"--web.config.file={web}"]) == 0
 
 
 # ---- handshakes

@@ -244,6 +244,36 @@ def test_slow_and_hostile_clients_keep_nobody_waiting(config: Path, tmp_path: Pa
         assert exporter.log().count("\n") < 40
 
 
+# ---- what the status page says when something changes for the worse
+
+
+def test_the_page_tells_of_a_refused_reload_and_of_files_that_went_bad(tmp_path: Path) -> None:
+    web = tmp_path / "web.yml"
+    web.write_text("http_server_config: {}\n")
+    with running() as simulator:
+        simulator.world.add_environment("env_a", name="production", key="sk-ant-oat01-production")
+        config = write_config(tmp_path, simulator)
+        with exporter_process(f"--config.file={config}", f"--web.config.file={web}", directory=tmp_path) as exporter:
+            config.write_text(config.read_text().replace("{", '{"nonsense": 1, ', 1))
+            (tmp_path / "api-key").unlink()
+            web.write_text("http_server_config: {http2: true}\n")
+            exporter.signal(signal.SIGHUP)
+            exporter.scrape()
+            expected = ("last reload refused", "nonsense: unknown key", "api: no such file", "http2: not supported")
+            assert says(exporter, *expected, within_s=5)
+            assert exporter.scrape().value("managed_agents_up", environment_id="env_a") == 1
+
+
+def says(exporter: Exporter, *expected: str, within_s: float) -> bool:
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        text = httpx.get(exporter.base_url).text
+        if all(each in text for each in expected):
+            return True
+        time.sleep(0.1)
+    return False
+
+
 # ---- in a browser
 
 
