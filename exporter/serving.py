@@ -323,7 +323,8 @@ class _Bodies:
             refusal = PlainTextResponse(BODY_REFUSED, 413, headers={"Connection": "close"})
             await refusal(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        with contextlib.suppress(asyncio.CancelledError):  # only the end of the process cancels; nobody waits any more
+            await self._app(scope, receive, send)
 
 
 class _Server(uvicorn.Server):
@@ -354,6 +355,8 @@ async def serve(
         server.should_exit = True
         await anyio.sleep(hall.limits.drain_s - GOODBYE_S)
         hall.clear()
+        for answering in list(server.server_state.tasks):
+            answering.cancel()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(end)

@@ -397,6 +397,15 @@ def test_the_end_lets_an_answer_under_way_be_finished() -> None:
         assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
+def test_an_answer_that_takes_longer_is_cut_short_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    with served(Limits(drain_s=1)) as running, connected(running) as client:
+        client.sendall(GET.replace(b" / ", b" /slow "))
+        client.sendall(GET)
+        assert timed_answer(running) < 1
+        assert running.stop() < 3
+    assert [record.getMessage() for record in caplog.records if record.levelname in {"WARNING", "ERROR"}] == []
+
+
 def test_clients_do_not_hold_up_the_end() -> None:
     with served(Limits(receive_s=60, keep_alive_s=60, drain_s=1)) as running, ExitStack() as stack:
         for start in (b"", b"GET", GET, b"\r\r\r\r nonsense\r\n\r\n", GET.replace(b" / ", b" /big "), GET * 50):
