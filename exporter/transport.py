@@ -4,14 +4,16 @@ Each environment has a transport of its own: a pooled connection can carry a str
 of `stats` do not say whose they are. Whatever was cut short leaves a pool in doubt, so a client is thrown away after a timeout, a
 cancellation or a protocol error, and closed when the last call that uses it has ended. A connection knows besides whether
 an answer was there before its request: httpcore would take it for the answer.
+
+What is called a client here is httpx's transport, without the `AsyncClient` around it: redirects, cookies and authentication are not
+wanted, and cost a third of a call's processor time and 7 kB an environment.
 """
 
 from __future__ import annotations
 
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from http.cookiejar import CookieJar
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import anyio
@@ -23,7 +25,6 @@ from exporter import __version__
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from pathlib import Path
-    from urllib.request import Request
 
 Fault = Literal["timeout", "connect", "tls", "protocol", "too_large"]
 KEEPALIVE_CONNECTIONS = 4
@@ -32,6 +33,7 @@ CLOSING_S = 1.0
 BASE_HEADERS = {
     "accept": "application/json",
     "accept-encoding": "identity",
+    "connection": "keep-alive",
     "user-agent": f"managed-agents-exporter/{__version__}",
 }
 
@@ -77,14 +79,7 @@ class _Lease:
 
     def __init__(self, route: Route) -> None:
         self.route = route
-        self.client = httpx.AsyncClient(
-            transport=_pool(route),
-            trust_env=False,
-            timeout=None,  # noqa: S113 -- a total deadline stands around every call; a dripping body trips no read timeout
-            headers=BASE_HEADERS,
-            cookies=_NoCookies(),
-            follow_redirects=False,
-        )
+        self.client = _client(route)
         self.calls = 0
         self.retired = False
 
@@ -116,7 +111,7 @@ class HttpxTransport:
             await self._retire(lease)
 
     @asynccontextmanager
-    async def _leased(self, route: Route) -> AsyncIterator[httpx.AsyncClient]:
+    async def _leased(self, route: Route) -> AsyncIterator[httpx.AsyncHTTPTransport]:
         if self._lease is not None and self._lease.route is not route:
             await self.aclose()
         lease = self._lease = self._lease or _Lease(route)
@@ -141,15 +136,7 @@ class HttpxTransport:
                 await lease.client.aclose()
 
 
-class _NoCookies(CookieJar):
-    """Keeps nothing: an answer must not decide what later requests carry, and its cookies are not worth parsing."""
-
-    def extract_cookies(self, response: object, request: Request) -> None: ...
-
-    def add_cookie_header(self, request: Request) -> None: ...
-
-
-def _pool(route: Route) -> httpx.AsyncHTTPTransport:
+def _client(route: Route) -> httpx.AsyncHTTPTransport:
     proxy = None
     if route.proxy_url is not None:
         # httpcore refuses a context for a proxy that is spoken to in plain HTTP.
@@ -239,9 +226,11 @@ class _Connection(httpcore.AsyncNetworkStream):
 
 
 async def _get(
-    client: httpx.AsyncClient, url: str, query: Mapping[str, str], headers: Mapping[str, str], limit: int
+    client: httpx.AsyncHTTPTransport, url: str, query: Mapping[str, str], headers: Mapping[str, str], limit: int
 ) -> Answer:
-    async with client.stream("GET", url, params=query, headers=headers) as response:
+    # No timeouts of httpx's: a total deadline stands around every call, and a dripping body trips no read timeout.
+    request = httpx.Request("GET", url, params=query, headers={**BASE_HEADERS, **headers})
+    async with aclosing(await client.handle_async_request(request)) as response:
         connection = response.extensions.get("network_stream")
         if isinstance(connection, _Connection) and not connection.answering:
             raise _unasked()
