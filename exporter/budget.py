@@ -7,7 +7,10 @@ no more than the budget plus that burst is sent. Who may take a token depends on
 * anything of the listing leaves enough for the stats that fall due before new tokens arrive: for the k-th next of them,
   what is left plus what accrues until then must be k at least. Where stats alone need the whole budget, the listing gets
   nothing, and the age of the stats is what arithmetic allows: environments ÷ budget;
-* segments and all below leave the same for each environment's open end; background work leaves half of the bucket too.
+* an open end is read only where the segments that its list asked for last time can be read as well: they are booked with it.
+  Otherwise open ends alone would use up a small budget, and no list would ever be complete;
+* segments that are not booked and all below leave the same for each environment's open end; background work leaves half of the
+  bucket too.
 
 A 429 or 529 stops everybody until the time it names. Afterwards the rate is half of what it was, and recovers by a tenth of the
 configured rate a minute: the limit is shared with the workers, and they come first.
@@ -31,6 +34,9 @@ SLOWEST_SHARE = 1 / 16
 RECOVERY_PER_S = 0.1 / MINUTE_S
 DEMAND_KEPT_S = 300.0
 PERIOD_FIRST_GUESS_S = 15.0
+BOOKED_LIMIT = 4
+BOOKED_SHARE_OF_BURST = 1 / 8
+BOOKED_KEPT_S = 10.0
 
 
 class Spend(enum.IntEnum):
@@ -48,7 +54,8 @@ class _Demand:
     """One environment's part in what will soon be asked for. Instants on the monotonic clock.
 
     `period_s`: the time between two scrapes that cause a read. Learnt from the asking alone: were it learnt from the reads,
-    a time without tokens would look like a wish for fewer of them.
+    a time without tokens would look like a wish for fewer of them. `segments`: calls that the list asked for besides its open end
+    when that was last read.
     """
 
     asked_at: float
@@ -56,6 +63,15 @@ class _Demand:
     period_s: float
     stats_at: float = float("-inf")
     open_end_at: float = float("-inf")
+    segments: int = 0
+    segments_asked: int = 0
+    opened: bool = False
+    booked: int = 0
+
+    def begin_scrape(self) -> None:
+        if self.opened or self.segments_asked:
+            self.segments = self.segments_asked
+        self.segments_asked, self.opened = 0, False
 
 
 @dataclass(slots=True)
@@ -69,6 +85,10 @@ class _Slack:
     def spend(self) -> None:
         self.tokens -= 1
         self.exact = False
+
+    def settles(self, enough: float, *, per_second: float, now: float) -> bool:
+        """Tell whether it is certain without a new look that there are `enough`, or that there aren't."""
+        return self.tokens >= enough or (self.exact and self.tokens + per_second * (now - self.at) < enough)
 
 
 class Budget:
@@ -88,6 +108,7 @@ class Budget:
         self._no_call_before = float("-inf")
         self._jitter = jitter
         self._demand_by_environment: dict[str, _Demand] = {}
+        self._booked = 0
         self._slack_by_spend: dict[Spend, _Slack] = {}
 
     def configure(self, *, per_minute: int, min_interval_s: float, now: float) -> None:
@@ -110,21 +131,29 @@ class Budget:
             if now - demand.period_at >= self._min_interval_s and now > demand.period_at:
                 demand.period_s = min(DEMAND_KEPT_S, now - demand.period_at)
                 demand.period_at = now
+            demand.begin_scrape()
+            if now - demand.open_end_at >= BOOKED_KEPT_S:
+                demand.booked = 0
         asked_lately = now - DEMAND_KEPT_S
         self._demand_by_environment = {
             key: demand for key, demand in self._demand_by_environment.items() if demand.asked_at >= asked_lately
         }
+        self._booked = sum(demand.booked for demand in self._demand_by_environment.values())
         self._slack_by_spend.clear()
 
     def take(self, spend: Spend, *, environment_id: str | None, now: float) -> bool:
         """Take one token, or leave the bucket as it is and return False."""
         self._refill(now)
-        if now < self._no_call_before or self._tokens < 1 or not self._affordable(spend, now):
+        demand = self._demand_by_environment.get(environment_id or "")
+        if demand is not None and spend is Spend.SEGMENT:
+            demand.segments_asked += 1
+        if now < self._no_call_before or self._tokens < 1 or not self._affordable(spend, demand, now):
             return False
         self._tokens -= 1
         for slack in self._slack_by_spend.values():
             slack.spend()
-        self._note(spend, environment_id, now)
+        if demand is not None:
+            self._note(spend, demand, now)
         return True
 
     def refused(self, retry_after_s: float | None, *, now: float) -> None:
@@ -172,34 +201,42 @@ class Budget:
         self._share = share
         self._at = now
 
-    def _note(self, spend: Spend, environment_id: str | None, now: float) -> None:
-        demand = self._demand_by_environment.get(environment_id or "")
-        if demand is None:
-            return
+    def _note(self, spend: Spend, demand: _Demand, now: float) -> None:
         if spend is Spend.STATS:
             demand.stats_at = now
         elif spend is Spend.OPEN_END:
             demand.open_end_at = now
+            demand.opened = True
+            self._book(demand, self._segments_to_book(demand))
+        elif spend is Spend.SEGMENT and demand.booked:
+            self._book(demand, demand.booked - 1)
 
-    def _affordable(self, spend: Spend, now: float) -> bool:
-        if spend is Spend.STATS:
+    def _book(self, demand: _Demand, segments: int) -> None:
+        self._booked += segments - demand.booked
+        demand.booked = segments
+
+    def _segments_to_book(self, demand: _Demand | None) -> int:
+        asked = 0 if demand is None else demand.segments
+        return min(asked, BOOKED_LIMIT, int(self._burst * BOOKED_SHARE_OF_BURST))
+
+    def _affordable(self, spend: Spend, demand: _Demand | None, now: float) -> bool:
+        if spend is Spend.STATS or (spend is Spend.SEGMENT and demand is not None and demand.booked):
             return True
-        left = self._tokens - 1
-        if spend is Spend.RESYNC and left < self._burst / 2:
+        spare = self._tokens - self._booked
+        if spend is Spend.RESYNC and spare - 1 < self._burst / 2:
             return False
+        wanted = 1 + (self._segments_to_book(demand) if spend is Spend.OPEN_END else 0)
         least = min(spend, Spend.SEGMENT)
-        if left >= least * len(self._demand_by_environment):
+        if spare - wanted >= least * len(self._demand_by_environment):
             return True
-        return self._slack_above(least, now) >= 1
+        enough = self._booked + wanted
+        return self._slack_above(least, enough, now) >= enough
 
-    def _slack_above(self, spend: Spend, now: float) -> float:
-        """Tell how many tokens are left over by what is worth more than `spend`."""
+    def _slack_above(self, spend: Spend, enough: float, now: float) -> float:
+        """Tell how many tokens are left over by what is worth more than `spend`, exactly enough to compare with `enough`."""
         known = self._slack_by_spend.get(spend)
-        if known is not None and known.tokens >= 1:
-            return known.tokens
-        refused_lately = known is not None and known.exact and known.tokens + self._per_second * (now - known.at) < 1
-        if known is None or not refused_lately:
-            # Costs a millisecond at a thousand environments; without the memory above, for every call of a scrape.
+        if known is None or not known.settles(enough, per_second=self._per_second, now=now):
+            # Costs a millisecond at a thousand environments; without the memory, for every call of a scrape.
             known = self._slack_by_spend[spend] = _Slack(self._least_left(spend, now), now)
         return known.tokens
 

@@ -122,6 +122,42 @@ def test_the_listing_may_spend_what_stats_will_have_back_when_they_fall_due(spen
     assert sum(budget.take(spend, environment_id="env_a", now=0.0) for _ in range(60)) == 58
 
 
+def test_an_open_end_is_read_only_with_the_segments_that_went_with_it_last_time() -> None:
+    budget = new_budget(per_minute=120)
+    budget.expect(["env_a", "env_b"], now=0.0)
+    assert budget.take(Spend.OPEN_END, environment_id="env_a", now=0.0)
+    for _ in range(3):
+        assert budget.take(Spend.SEGMENT, environment_id="env_a", now=0.0)
+    budget.expect(["env_a", "env_b"], now=10.0)
+    while budget.available(10.0) > 5:
+        assert budget.take(Spend.STATS, environment_id=None, now=10.0)
+    assert not budget.take(Spend.OPEN_END, environment_id="env_a", now=10.0)
+    budget.expect(["env_a", "env_b"], now=10.5)
+    assert budget.take(Spend.OPEN_END, environment_id="env_a", now=10.5)
+    assert not budget.take(Spend.OPEN_END, environment_id="env_b", now=10.5)
+    for _ in range(3):
+        assert budget.take(Spend.SEGMENT, environment_id="env_a", now=10.5)
+    assert not budget.take(Spend.SEGMENT, environment_id="env_a", now=10.5)
+
+
+def test_what_was_booked_and_not_asked_for_is_free_again_after_the_scrape() -> None:
+    budget = new_budget(per_minute=120)
+    budget.expect(["env_a"], now=0.0)
+    for spend in (Spend.OPEN_END, Spend.SEGMENT, Spend.SEGMENT):
+        assert budget.take(spend, environment_id="env_a", now=0.0)
+    budget.expect(["env_a"], now=60.0)
+    assert budget.take(Spend.OPEN_END, environment_id="env_a", now=60.0)
+    assert sum(budget.take(Spend.BACKFILL, environment_id="env_a", now=60.0) for _ in range(60)) == 56
+    budget.expect(["env_a"], now=80.0)
+    assert sum(budget.take(Spend.BACKFILL, environment_id="env_a", now=80.0) for _ in range(60)) == 41
+
+
+def test_the_booking_never_keeps_a_small_budget_from_reading_at_all() -> None:
+    fleet = Fleet(1, 6, scrape_s=60.0, list_calls=5).run(60)
+    assert fleet.worst_stats_age_s == 60.0
+    assert len(fleet.calls) >= 3 * 59
+
+
 def test_background_work_leaves_half_of_the_burst() -> None:
     budget = new_budget(per_minute=120)
     assert sum(budget.take(Spend.RESYNC, environment_id=None, now=0.0) for _ in range(60)) == 30
@@ -300,10 +336,14 @@ class Fleet:
             if self._take(Spend.STATS, each, now):
                 self.stats_at[each] = now
         for each in self._due(self.list_at, now):
-            spends = [Spend.OPEN_END, *[Spend.SEGMENT] * (self.list_calls - 1)]
-            if all(self._take(spend, each, now) for spend in spends):
+            if self._take(Spend.OPEN_END, each, now) and self._take_segments(each, now):
                 self.list_at[each] = now
                 self.walks += 1
+
+    def _take_segments(self, environment_id: str, now: float) -> bool:
+        """Ask for all of them at once, as the listing does; return whether all could be read."""
+        wanted = self.list_calls - 1
+        return sum(self._take(Spend.SEGMENT, environment_id, now) for _ in range(wanted)) == wanted
 
     def _due(self, read_at: dict[str, float], now: float) -> list[str]:
         due = [each for each, at in read_at.items() if at <= now - MIN_INTERVAL_S]
@@ -332,6 +372,8 @@ def test_stats_are_as_fresh_as_arithmetic_allows_however_often_they_are_scraped(
     ("scrape_s", "list_calls", "list_every_scrapes"),
     [
         (15.0, 1, 2),  # 160 calls a minute are wanted, 120 may be made: every second list
+        (15.0, 2, 4),  # 240 of 120: what stats leave is 20 lists a minute
+        (15.0, 3, 7),  # 13 lists a minute
         (30.0, 2, 1),  # 120 of 120
         (30.0, 3, 2),  # 160 of 120
         (60.0, 2, 1),
