@@ -148,24 +148,16 @@ def _tls(root: Section, directory: Path) -> TlsConfig | None:
     for key, instead in _INLINE.items():
         section.refuse(key, f"not supported: put it into a file and name that with {instead}")
     section.refuse("client_allowed_sans", "not supported: use an authority of its own for the clients that may come in")
-    cert_file = section.take("cert_file", file_in(directory), None)
-    key_file = section.take("key_file", file_in(directory), None)
+    pair = _pair(section, directory, wanted=root.given("tls_server_config"))
     client_auth, client_ca_file = _clients(section, directory)
     min_version, max_version, suites = _handshake(section)
     prefer_server = section.take("prefer_server_cipher_suites", flag, default=True)
     curve = _curve(section)
-    if not root.given("tls_server_config"):
+    if pair is None:
         return None
-    for key in ("cert_file", "key_file"):
-        if not section.given(key):
-            section.note(key, "missing")
-    if cert_file is None or key_file is None:
-        return None
-    if problem := pair_problem(cert_file, key_file, key_named="key_file"):
-        section.note("cert_file", problem)
     return TlsConfig(
-        cert_file=cert_file,
-        key_file=key_file,
+        cert_file=pair[0],
+        key_file=pair[1],
         client_auth=client_auth,
         client_ca_file=client_ca_file,
         min_version=min_version,
@@ -174,6 +166,19 @@ def _tls(root: Section, directory: Path) -> TlsConfig | None:
         prefer_server_cipher_suites=prefer_server,
         curve=curve,
     )
+
+
+def _pair(section: Section, directory: Path, *, wanted: bool) -> tuple[Path, Path] | None:
+    cert_file = section.take("cert_file", file_in(directory), None)
+    key_file = section.take("key_file", file_in(directory), None)
+    for key in ("cert_file", "key_file"):
+        if wanted and not section.given(key):
+            section.note(key, "missing")
+    if cert_file is None or key_file is None:
+        return None
+    if problem := pair_problem(cert_file, key_file, key_named="key_file"):
+        section.note("cert_file", problem)
+    return cert_file, key_file
 
 
 def _clients(section: Section, directory: Path) -> tuple[ClientAuth, Path | None]:
