@@ -22,7 +22,7 @@ from exporter import __version__, page
 from exporter.admission import Admission
 from exporter.budget import Budget
 from exporter.client import DirectoryApi, Upstream
-from exporter.config import ConfigError
+from exporter.config import DISCOVERY_LEAST_INTERVAL_S, ConfigError
 from exporter.discovery import Discovery
 from exporter.doctor import examine
 from exporter.login import Login, Passwords
@@ -36,7 +36,7 @@ from exporter.transport import HttpxTransport
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from exporter.clock import Clock
     from exporter.config import Config
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from exporter.snapshot import Snapshot
 
 THROTTLED_RETRY_S = 5.0
-LEAST_DISCOVERY_INTERVAL_S = 1.0
 DRAIN_S = 3.0
 
 
@@ -98,6 +97,7 @@ class App:
         self._reload_requests = self._reload_answers = 0
         self._reload_problems: tuple[str, ...] = ()
         self._discovered_at = float("-inf")
+        self._started_at = self._in_force_at = clock.monotonic()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Scraper]:
@@ -170,7 +170,7 @@ class App:
         if _directory(config) != _directory(self.config):
             self.discovery.forget()
             self._discovered_at = float("-inf")
-        self.config = config
+        self.config, self._in_force_at = config, now
         self.budget.configure(
             per_minute=config.api.requests_per_minute, min_interval_s=config.scrape.min_interval_s, now=now
         )
@@ -198,7 +198,7 @@ class App:
             self._settled.set()
             return float("inf")
         monotonic = self._settings.clock.monotonic
-        interval_s = max(LEAST_DISCOVERY_INTERVAL_S, self.config.discovery.interval_s)
+        interval_s = max(DISCOVERY_LEAST_INTERVAL_S, self.config.discovery.interval_s)
         left_s = self._discovered_at + interval_s - monotonic()
         if left_s > 0:
             return left_s
@@ -236,8 +236,46 @@ class App:
             settle=self._settle,
             discovered=lambda: not self.config.discovery.enabled or self.discovery.found is not None,
             reload=self.reload,
-            status=lambda: page.Status(version=__version__, telemetry_path=self._settings.web.telemetry_path),
+            status=self._status,
         )
+
+    def _status(self) -> page.Status:
+        now = self._settings.clock.monotonic()
+        waits_until = self.budget.waits_until(now)
+        return page.Status(
+            version=__version__,
+            telemetry_path=self._settings.web.telemetry_path,
+            uptime_s=now - self._started_at,
+            in_force_s=now - self._in_force_at,
+            budget=page.BudgetStatus(
+                limit_per_minute=self.budget.limit_per_minute(now),
+                available=self.budget.available(now),
+                waits_s=None if waits_until is None else waits_until - now,
+            ),
+            discovery=self._discovery_status(now),
+            refused=self._reload_problems,
+            warnings=tuple(self._stale_files()),
+        )
+
+    def _discovery_status(self, now: float) -> page.DiscoveryStatus | None:
+        if not self.config.discovery.enabled:
+            return None
+        return page.DiscoveryStatus(
+            found=None if self.discovery.found is None else len(self.discovery.found),
+            due_in_s=max(0.0, self._discovered_at + self.config.discovery.interval_s - now),
+            problem=self.discovery.problem,
+        )
+
+    def _stale_files(self) -> Iterator[str]:
+        """Say which files have become unusable, so that what was read before is still in use."""
+        keys = [("api", self.config.api.api_key)]
+        keys += [(environment.name, environment.environment_key) for environment in self.config.environments]
+        for owner, key in keys:
+            if key is not None and key.problem is not None:
+                yield f"{owner}: {key.problem}; the last good key is used"
+        if self._routes.problem is not None:
+            yield self._routes.problem
+        yield from self._settings.door.problems
 
     def _new_transport(self) -> HttpxTransport:
         return HttpxTransport(self._routes.route)

@@ -46,7 +46,9 @@ class _Names(ThreadPoolExecutor):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    _refuse_contradictions(parser, options)
     logger = log.configure(
         level=getattr(options, "log.level"), format=getattr(options, "log.format"), stream=sys.stderr
     )
@@ -153,10 +155,12 @@ async def _serve_simulator(address: str) -> int:
 
 
 async def _serve_demo(options: argparse.Namespace, logger: log.Log) -> int:
-    sockets = _listen(options)
+    sockets = [] if options.once else _listen(options)
     async with _simulator("127.0.0.1:0") as (simulator, base_url):
         config = _demo_config(simulator, base_url)
         app = App(_settings(options, logger, lambda: config))
+        if options.once:
+            return await _once(app)
         for listener in sockets:
             print(f"The demo is at http://localhost:{listener.getsockname()[1]}/", flush=True)
         await _serve(app, sockets, logger, options)
@@ -253,6 +257,19 @@ def _web(options: argparse.Namespace) -> WebSettings:
 
 
 # ---- flags
+
+
+def _refuse_contradictions(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuse a flag that would be ignored: whoever gave it expects it to count."""
+    ignored_by_mode = {
+        "simulator": ("demo", "once", "config.check", "config.file", "web.config.file"),
+        "demo": ("config.check", "config.file"),
+        "config.check": ("once",),
+    }
+    for mode, ignored in ignored_by_mode.items():
+        for flag in ignored:
+            if getattr(options, mode) and getattr(options, flag):
+                parser.error(f"--{mode} can't go with --{flag}")
 
 
 def _parser() -> argparse.ArgumentParser:

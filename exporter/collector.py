@@ -6,7 +6,7 @@ the budget did not allow it, in nothing: then what was known stays, until it is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio
@@ -31,6 +31,7 @@ NEVER = float("-inf")
 MIN_INTERVAL_TOLERANCE_S = 0.05
 """Prometheus is punctual to some milliseconds: a scrape that early for a new read gets one nevertheless."""
 LEAST_TIME_FOR_HISTORY_S = 1.0
+BACKGROUND_CALL_S = 5.0
 CURSOR_REFUSED = frozenset({400, 404, 410})
 BAD_REQUEST = 400
 NOT_SELF_HOSTED = "not a self-hosted environment: its queue is blank and it has no list of work"
@@ -139,8 +140,8 @@ class EnvironmentReader:
         listing_enabled = self._config().listing.enabled
         work = work if work and listing_enabled and self._current(self._oldest_read(work), asked_at) else None
         problem = self._stats.problem
-        if queue is not None and self._not_self_hosted(queue.stats):
-            problem, queue = self._list.problem, None
+        if self._list.problem is not None and self._not_self_hosted():
+            problem, queue = replace(self._list.problem, text=NOT_SELF_HOSTED), None
         return Snapshot(
             environment=self.environment,
             listing_enabled=listing_enabled,
@@ -175,13 +176,13 @@ class EnvironmentReader:
         oldest = work.listing.oldest_read_at
         return work.times.monotonic_at if oldest is None else oldest
 
-    def _not_self_hosted(self, stats: WorkStats) -> bool:
+    def _not_self_hosted(self) -> bool:
         """Recognise a cloud environment: it answers `stats` with nothing at all, and its list with 404."""
-        problem = self._list.problem
-        blank = (
-            not stats.depth and not stats.pending and stats.oldest_queued_at is None and stats.workers_polling is None
-        )
-        return blank and problem is not None and problem.reason == "not_found"
+        queue, problem = self._stats.value, self._list.problem
+        if queue is None or problem is None or problem.reason != "not_found":
+            return False
+        stats = queue.stats
+        return not (stats.depth or stats.pending) and stats.oldest_queued_at is None and stats.workers_polling is None
 
     def _begin(self, track: _Track[V]) -> None:
         track.reading = True
@@ -328,6 +329,12 @@ class EnvironmentReader:
         )
 
     async def _make_background(self, call: Call) -> bool:
+        """Make a call that no scrape's deadline bounds, while scrapes of this environment wait for the ledger."""
+        with anyio.move_on_after(BACKGROUND_CALL_S):
+            return await self._ask_in_background(call)
+        return False
+
+    async def _ask_in_background(self, call: Call) -> bool:
         try:
             reply = await self.api.page(call.cursor, call.limit, self._turn(Spend.RESYNC, call.stale_since))
         except ApiError as failed:
@@ -385,7 +392,7 @@ class EnvironmentReader:
         if problem is None:
             self._log.info("read_recovered", **fields)
         else:
-            text = NOT_SELF_HOSTED if source == "list" and reason == "not_found" else problem.text
+            text = NOT_SELF_HOSTED if source == "list" and self._not_self_hosted() else problem.text
             self._log.warning(
                 "read_failed",
                 **fields,

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 AuthStyle = Literal["x-api-key", "bearer"]
 WorkerMode = Literal["always_on", "webhook", "unknown"]
 
+DISCOVERY_PAGE_SIZE = 100
+DISCOVERY_LEAST_INTERVAL_S = 10.0
+"""A shorter interval means this one: nobody's directory changes faster, and the calls are the workers' too."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiConfig:
@@ -321,6 +325,8 @@ def _note_doubles(sections: list[Section], environments: tuple[EnvironmentConfig
             section.note("name", f"the same as the name of {same_name.place}")
         elif same_id is not section:
             section.note("name", f"the same as the id of {same_id.place}")
+        elif environment.name != environment.id and _ID.fullmatch(environment.name):
+            section.note("name", "looks like an environment's id: only that environment may be called so")
 
 
 def _name(node: yaml.Node) -> str:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from exporter.admission import Throttled, Turn
 from exporter.budget import Spend
 from exporter.client import ApiError
+from exporter.config import DISCOVERY_PAGE_SIZE
 from exporter.snapshot import Environment
+from exporter.wire import ENVIRONMENT_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from exporter.log import Log
     from exporter.wire import RemoteEnvironment
 
-PAGE_SIZE = 100
 PAGES_LIMIT = 1000
 
 
@@ -66,7 +67,7 @@ class Discovery:
 
     async def _finish(self, walk: _Walk) -> None:
         while len(walk.cursors) < PAGES_LIMIT:
-            reply = await self._api.page(walk.cursor, PAGE_SIZE, Turn(spend=Spend.STATS))
+            reply = await self._api.page(walk.cursor, DISCOVERY_PAGE_SIZE, Turn(spend=Spend.STATS))
             walk.found.update({each.id: each for each in reply.value.environments})
             cursor = reply.value.next_cursor
             if cursor is None:
@@ -94,21 +95,19 @@ def merge(
 ) -> tuple[Environment, ...]:
     """Name every environment uniquely: the file's names first, then those already exported, then new ones by id.
 
-    An environment whose name is taken is named by its id; should the file have given even that to another, by its id and a dash.
+    An environment whose name is taken is named by its id. A name that looks like an id is taken for somebody's, here and in the
+    file, so an id is always free for its own environment.
     """
     ours = [Environment(id=each.id, name=each.name, worker_mode=each.worker_mode) for each in configured]
-    taken = {each.id for each in ours} | {each.name for each in ours}
+    taken = {each.name for each in ours}
     name_by_id = {each.id: each.name for each in exported if each.origin == "discovery"}
     known_ids = {each.id for each in ours}
     new_by_id = {each.id: each for each in found if each.id not in known_ids}
     theirs = sorted(new_by_id.values(), key=lambda each: each.id)
     theirs.sort(key=lambda each: name_by_id.get(each.id) != each.name)
-    name_in_file = {each.name for each in ours}
-    taken |= new_by_id.keys()
     for each in theirs:
-        name = each.name if each.name and each.name not in taken else each.id
-        while name in name_in_file:
-            name += "-"
+        usable = each.name and each.name not in taken and not ENVIRONMENT_ID.match(each.name)
+        name = each.name if usable else each.id
         taken.add(name)
         ours.append(Environment(id=each.id, name=name, origin="discovery"))
     return tuple(ours)

@@ -1,6 +1,6 @@
 """Fixed events with fields, one line each, as logfmt or JSON; the standard library's logging carries them.
 
-An event's name never varies, what varies is in its fields: `log.info("environment_failed", environment_id=..., reason=...)`.
+An event's name never varies, what varies is in its fields: `log.warning("read_failed", environment_id=..., reason=...)`.
 Records of other libraries come out as the event `message`.
 """
 
@@ -100,7 +100,7 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
     own: Mapping[str, object] | None = getattr(record, "fields", None)
     if own is not None:
         head["event"] = record.getMessage()
-        return {**head, **{key: _plain(value) for key, value in own.items()}, **head}
+        return {**head, **{key: _plain(value) for key, value in own.items() if value is not None}, **head}
     head |= {"event": "message", "logger": record.name, "message": record.getMessage()}
     if record.exc_info and record.exc_info[1]:
         head["error"] = _plain(record.exc_info[1])

@@ -12,8 +12,6 @@ from html import escape
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from exporter.collector import NOT_SELF_HOSTED
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -224,16 +222,14 @@ def _state(snapshot: Snapshot, wall: float) -> Markup:
         return Markup(tag("b", "up", class_="good") + tag("small", read))
     if snapshot.queue_problem is None:
         return Markup(tag("b", "no numbers", class_="wait") + tag("small", NOT_READ))
-    # A blank queue gets its list's problem: the stats by themselves have none.
-    blank = snapshot.queue_problem is snapshot.work_problem and snapshot.queue_problem.reason == "not_found"
-    return _failure("down", snapshot.queue_problem, wall, text=NOT_SELF_HOSTED if blank else None)
+    return _failure("down", snapshot.queue_problem, wall)
 
 
-def _failure(word: str, problem: Problem, wall: float, *, text: str | None = None) -> Markup:
+def _failure(word: str, problem: Problem, wall: float) -> Markup:
     request = f" (request {problem.request_id})" if problem.request_id else ""
     return Markup(
         tag("b", f"{word}: {problem.reason}", class_="bad")
-        + tag("small", f"for {_span(wall - problem.since)}: {text or problem.text}{request}")
+        + tag("small", f"for {_span(wall - problem.since)}: {problem.text}{request}")
         + tag("small", REMEDY_BY_REASON[problem.reason])
     )
 

@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from exporter.config import DISCOVERY_LEAST_INTERVAL_S, DISCOVERY_PAGE_SIZE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 MINUTE_S: Final = 60.0
 SCRAPE_INTERVALS_S: Final = (15.0, 30.0, 60.0)
 LIST_CALLS_BUSY: Final = 3
-DISCOVERED_PER_CALL: Final = 1000
 WORKER_POLLS: Final = (15, 30)
 """How often an idle worker polls, at least and at most, a minute."""
 ORGANISATION_LIMIT: Final = (600, 1200)
@@ -78,16 +79,17 @@ class Plan:
             every = f"every {duration(self.resync_interval_s)}" if self.resync_interval_s else "all the time"
             yield f"resync: a full walk of each list, {every}, spread out over calls that nothing else wants"
         yield (
-            f"workers: an idle one polls {_range(WORKER_POLLS)} times a minute, which makes {_range(self.workers_polls)} with"
-            " one for each environment that isn't woken by webhook; the organisation's limit of"
-            f" {_range(ORGANISATION_LIMIT)} calls a minute is shared with them"
+            f"workers: an idle one polls {_range(WORKER_POLLS)} times a minute; one for each environment that isn't woken by"
+            f" webhook makes {_range(self.workers_polls)}, from the same {_range(ORGANISATION_LIMIT)} calls a minute that the"
+            " organisation has in all"
         )
 
     def _discovered(self) -> str:
         if self.discovery_interval_s is None:
             return ""
-        every = f"every {duration(self.discovery_interval_s)}" if self.discovery_interval_s else "at every scrape"
-        return f", and those that discovery finds {every}"
+        return (
+            f", and those that discovery finds every {duration(self.discovery_interval_s)}, which are not counted here"
+        )
 
     def _row_line(self, row: Row) -> str:
         parts = [f"stats {_count(row.stats_calls)}"]
@@ -136,7 +138,7 @@ def plan(config: Config, *, environments: int) -> Plan:
         burst=_burst(config),
         listing=config.listing.enabled,
         resync_interval_s=config.listing.resync_interval_s,
-        discovery_interval_s=discovery.interval_s if discovery.enabled else None,
+        discovery_interval_s=max(DISCOVERY_LEAST_INTERVAL_S, discovery.interval_s) if discovery.enabled else None,
         max_age_s=config.scrape.max_age_s,
         workers_polls=(WORKER_POLLS[0] * max(0, always_on), WORKER_POLLS[1] * max(0, always_on)),
         rows=tuple(_row(config, environments, interval_s) for interval_s in SCRAPE_INTERVALS_S),
@@ -147,7 +149,7 @@ def _row(config: Config, environments: int, scrape_interval_s: float) -> Row:
     read_s = max(scrape_interval_s, config.scrape.min_interval_s)
     reads = MINUTE_S / read_s
     listing = 1 if config.listing.enabled else 0
-    discovery = _discovery_calls(config, environments, reads)
+    discovery = _discovery_calls(config, environments)
     left = min(_burst(config), config.api.requests_per_minute / reads) - discovery / reads
     supply = max(0.0, left)
     for_list = max(0.0, supply - environments)
@@ -170,13 +172,12 @@ def _burst(config: Config) -> float:
     return max(1.0, config.api.requests_per_minute / 2)
 
 
-def _discovery_calls(config: Config, environments: int, reads: float) -> float:
-    """Return discovery's calls a minute: it happens at a scrape or between two, so an interval of 0 means at every one."""
+def _discovery_calls(config: Config, environments: int) -> float:
+    """Return discovery's calls a minute, whether anybody scrapes or not."""
     if not config.discovery.enabled:
         return 0.0
-    pages = max(1, math.ceil(environments / DISCOVERED_PER_CALL))
-    interval_s = config.discovery.interval_s
-    return pages * (min(reads, MINUTE_S / interval_s) if interval_s else reads)
+    pages = max(1, math.ceil(environments / DISCOVERY_PAGE_SIZE))
+    return pages * MINUTE_S / max(DISCOVERY_LEAST_INTERVAL_S, config.discovery.interval_s)
 
 
 def _age_s(wanted: float, supply: float, read_s: float) -> float:

@@ -62,6 +62,19 @@ def test_the_version_is_told() -> None:
     assert __version__ in ended.stdout
 
 
+def test_flags_that_would_be_ignored_are_refused(tmp_path: Path) -> None:
+    for arguments in (["--demo", "--simulator"], ["--demo", f"--config.file={tmp_path}"], ["--config.check", "--once"]):
+        ended = run(*arguments)
+        assert ended.returncode == 2, arguments
+        assert "can't go with" in ended.stderr
+
+
+def test_the_demo_can_be_printed_once() -> None:
+    ended = run("--demo", "--once")
+    assert ended.returncode == 0, ended.stderr
+    assert len(read_exposition(ended.stdout).by("managed_agents_up", "environment_id")) >= 6
+
+
 @pytest.mark.parametrize("address", ["9831", "host", "::1:9831", "127.0.0.1:99999", "127.0.0.1:x"])
 def test_an_address_that_is_none_is_refused_by_name(address: str) -> None:
     ended = run("--demo", f"--web.listen-address={address}")

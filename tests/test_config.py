@@ -401,6 +401,10 @@ BAD_ENVIRONMENTS = [
         "api: {api_key_env: KEY}\nenvironments: [{id: env_a, name: env_b}, {id: env_b}]",
         ["environments[0].name: the same as the id of environments[1]"],
     ),
+    (
+        "api: {api_key_env: KEY}\nenvironments: [{id: env_a, name: env_b}]",
+        ["environments[0].name: looks like an environment's id: only that environment may be called so"],
+    ),
 ]  # fmt: skip
 
 

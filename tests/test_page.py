@@ -187,15 +187,6 @@ def test_a_failure_says_for_how_long_why_and_what_to_do(reason: Reason) -> None:
     ]
 
 
-def test_an_environment_that_is_not_self_hosted_is_told_apart_from_one_that_is_not_there() -> None:
-    of_list = problem("not_found", "the API answered 404")
-    assert row(snapshot(queue_problem=of_list, work_problem=of_list))[1] == (
-        "for 5 min: not a self-hosted environment: its queue is blank and it has no list of work"
-    )
-    of_stats = problem("not_found", "the API answered 404")
-    assert row(snapshot(queue_problem=of_stats, work_problem=of_list))[1] == "for 5 min: the API answered 404"
-
-
 def test_the_list_fails_by_itself() -> None:
     each = snapshot(queue=queue(), work_problem=problem("timeout", "no answer in time"))
     assert row(each)[6:] == [

@@ -18,7 +18,10 @@ from exporter.config import (
 )
 from exporter.plan import Row, duration, plan
 
-SHARED = "the organisation's limit of 600 to 1,200 calls a minute is shared with them"
+WORKERS = (
+    "workers: an idle one polls 15 to 30 times a minute; one for each environment that isn't woken by webhook makes"
+)
+SHARED = "from the same 600 to 1,200 calls a minute that the organisation has in all"
 
 
 def config(
@@ -40,12 +43,12 @@ def config(
 def test_a_budget_that_suffices_is_said_row_by_row() -> None:
     assert plan(config(discovery_s=300.0), environments=6).lines() == (
         "budget: 120 calls a minute, at most 60 in one scrape",
-        "environments: 6, and those that discovery finds every 5m",
+        "environments: 6, and those that discovery finds every 5m, which are not counted here",
         "scraped every 15s: stats 24 + list 24 to 72 + environments 0.2 = 48.2 to 96.2 calls a minute, room for 14 environments: fits",
         "scraped every 30s: stats 12 + list 12 to 36 + environments 0.2 = 24.2 to 48.2 calls a minute, room for 29 environments: fits",
         "scraped every 1m: stats 6 + list 6 to 18 + environments 0.2 = 12.2 to 24.2 calls a minute, room for 29 environments: fits",
         "resync: a full walk of each list, every 1h, spread out over calls that nothing else wants",
-        f"workers: an idle one polls 15 to 30 times a minute, which makes 90 to 180 with one for each environment that isn't woken by webhook; {SHARED}",
+        f"{WORKERS} 90 to 180, {SHARED}",
     )
 
 
@@ -57,7 +60,7 @@ def test_a_budget_that_is_too_small_for_the_list_says_how_old_it_gets_and_what_h
         "scraped every 30s: stats 40 + list 40 to 120 = 80 to 160 calls a minute, room for 30 environments: fits; with much live work the list is up to 45s old",
         "scraped every 1m: stats 20 + list 20 to 60 = 40 to 80 calls a minute, room for 30 environments: fits; with much live work the list is up to 1m30s old",
         "resync: a full walk of each list, every 1h, spread out over calls that nothing else wants",
-        f"workers: an idle one polls 15 to 30 times a minute, which makes 300 to 600 with one for each environment that isn't woken by webhook; {SHARED}",
+        f"{WORKERS} 300 to 600, {SHARED}",
         "warning: scraped every 15s the budget is too small (list up to 30s old): set api.requests_per_minute to 160 or more, or scrape.min_interval to 20s or more, or listing.enabled to false",
     )
 
@@ -80,7 +83,7 @@ def test_a_budget_of_one_call_that_discovery_eats_is_said_to_read_nothing() -> N
     (first, *_) = plan(config(per_minute=1, discovery_s=0.0, listing=False), environments=5).warnings()
     assert first == (
         "scraped every 15s the budget is too small (stats never read, beyond scrape.max_age 5m: environments go to up 0"
-        " in turn): set api.requests_per_minute to 24 or more"
+        " in turn): set api.requests_per_minute to 26 or more"
     )
 
 
@@ -88,7 +91,7 @@ def test_a_budget_that_does_not_even_cover_discovery_is_said_so() -> None:
     (first, *_) = plan(config(per_minute=3, discovery_s=0.0, listing=False), environments=0).warnings()
     assert (
         first
-        == "scraped every 15s the budget is too small (discovery comes late): set api.requests_per_minute to 4 or more"
+        == "scraped every 15s the budget is too small (discovery comes late): set api.requests_per_minute to 6 or more"
     )
 
 
@@ -126,7 +129,7 @@ def test_a_budget_that_could_crowd_out_the_workers_is_warned_about() -> None:
 def test_intervals_of_zero_are_said_in_words() -> None:
     settings = replace(config(discovery_s=0.0, min_interval_s=0.0), listing=ListingConfig(resync_interval_s=0.0))
     lines = plan(settings, environments=1).lines()
-    assert lines[1] == "environments: 1, and those that discovery finds at every scrape"
+    assert lines[1] == "environments: 1, and those that discovery finds every 10s, which are not counted here"
     assert lines[5].startswith("resync: a full walk of each list, all the time, ")
 
 

@@ -12,7 +12,7 @@ from exporter.admission import Admission
 from exporter.budget import Budget
 from exporter.client import Upstream, WorkApi
 from exporter.clock import Clock
-from exporter.collector import EnvironmentReader
+from exporter.collector import NOT_SELF_HOSTED, EnvironmentReader
 from exporter.config import ApiConfig, Config, ListingConfig, ScrapeConfig
 from exporter.log import Log
 from exporter.scrape import Scraper
@@ -265,6 +265,7 @@ async def test_a_cloud_environment_is_not_shown_as_an_empty_queue() -> None:
     assert (snapshot.queue, snapshot.work) == (None, None)
     assert snapshot.queue_problem is not None
     assert snapshot.queue_problem.reason == "not_found"
+    assert snapshot.queue_problem.text == NOT_SELF_HOSTED
 
 
 async def test_a_defect_in_one_reader_leaves_the_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
