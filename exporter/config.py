@@ -35,8 +35,8 @@ AuthStyle = Literal["x-api-key", "bearer"]
 WorkerMode = Literal["always_on", "webhook", "unknown"]
 
 DISCOVERY_PAGE_SIZE = 100
-DISCOVERY_LEAST_INTERVAL_S = 10.0
-"""A shorter interval means this one: nobody's directory changes faster, and the calls are the workers' too."""
+DISCOVERY_LEAST_INTERVAL_S = 1.0
+"""A shorter interval means this one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

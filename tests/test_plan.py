@@ -83,7 +83,7 @@ def test_a_budget_of_one_call_that_discovery_eats_is_said_to_read_nothing() -> N
     (first, *_) = plan(config(per_minute=1, discovery_s=0.0, listing=False), environments=5).warnings()
     assert first == (
         "scraped every 15s the budget is too small (stats never read, beyond scrape.max_age 5m: environments go to up 0"
-        " in turn): set api.requests_per_minute to 26 or more"
+        " in turn): set api.requests_per_minute to 80 or more"
     )
 
 
@@ -91,7 +91,7 @@ def test_a_budget_that_does_not_even_cover_discovery_is_said_so() -> None:
     (first, *_) = plan(config(per_minute=3, discovery_s=0.0, listing=False), environments=0).warnings()
     assert (
         first
-        == "scraped every 15s the budget is too small (discovery comes late): set api.requests_per_minute to 6 or more"
+        == "scraped every 15s the budget is too small (discovery comes late): set api.requests_per_minute to 60 or more"
     )
 
 
@@ -129,7 +129,7 @@ def test_a_budget_that_could_crowd_out_the_workers_is_warned_about() -> None:
 def test_intervals_of_zero_are_said_in_words() -> None:
     settings = replace(config(discovery_s=0.0, min_interval_s=0.0), listing=ListingConfig(resync_interval_s=0.0))
     lines = plan(settings, environments=1).lines()
-    assert lines[1] == "environments: 1, and those that discovery finds every 10s, which are not counted here"
+    assert lines[1] == "environments: 1, and those that discovery finds every 1s, which are not counted here"
     assert lines[5].startswith("resync: a full walk of each list, all the time, ")
 
 
