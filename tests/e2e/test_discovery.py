@@ -68,7 +68,7 @@ class Scene:
     def names(self) -> dict[str, str]:
         return {each: labels["__meta_managed_agents_environment_name"] for each, labels in self.listed().items()}
 
-    def wait_for(self, holds: Callable[[], bool], *, within_s: float = 3 * INTERVAL_S) -> None:
+    def wait_for(self, holds: Callable[[], bool], *, within_s: float = 10 * INTERVAL_S) -> None:
         deadline = time.monotonic() + within_s
         while not holds():
             assert time.monotonic() < deadline, self.exporter.log()[-2000:]
