@@ -13,7 +13,19 @@ import exporter
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "config/compose.yml"
-SERVICE_KEYS = {"build", "command", "depends_on", "environment", "image", "ports", "restart", "volumes"}
+SERVICE_KEYS = {
+    "build",
+    "cap_drop",
+    "command",
+    "depends_on",
+    "environment",
+    "image",
+    "ports",
+    "read_only",
+    "restart",
+    "security_opt",
+    "volumes",
+}
 # Where each program's files are mounted, and what must be found there.
 MOUNTS = {
     "prometheus": {"/etc/prometheus": ["prometheus.yml", "rules/alerts.yml", "rules/recording.yml"]},
