@@ -51,9 +51,10 @@ class Running:
 
 
 class _Thread(threading.Thread):
-    def __init__(self, app: Simulator) -> None:
+    def __init__(self, app: Simulator, port: int) -> None:
         super().__init__(daemon=True, name="simulator")
         self.app = app
+        self.port = port
         self.ready = threading.Event()
         self.running: Running | None = None
         self.error: BaseException | None = None
@@ -69,7 +70,7 @@ class _Thread(threading.Thread):
 
     async def _serve(self) -> None:
         self.over = asyncio.Event()
-        async with serving(self.app) as base_url:
+        async with serving(self.app, port=self.port) as base_url:
             self.running = Running(base_url, self.app, asyncio.get_running_loop())
             self.ready.set()
             await self.over.wait()
@@ -81,9 +82,9 @@ class _Thread(threading.Thread):
 
 
 @contextmanager
-def running(world: World | None = None, options: Options | None = None) -> Iterator[Running]:
-    """Serve the world on a free loopback port while the block runs."""
-    thread = _Thread(make_app(world or World(time.time), options))
+def running(world: World | None = None, options: Options | None = None, *, port: int = 0) -> Iterator[Running]:
+    """Serve the world on a loopback port, 0 for a free one, while the block runs."""
+    thread = _Thread(make_app(world or World(time.time), options), port)
     thread.start()
     try:
         if not thread.ready.wait(START_S) or thread.running is None:
