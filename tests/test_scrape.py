@@ -185,6 +185,35 @@ async def test_scrapes_closer_than_the_minimal_interval_share_a_read() -> None:
     assert one.server.count("/stats") == 2
 
 
+async def test_a_read_that_somebody_else_begins_hides_nothing_from_who_has_been_told() -> None:
+    one = rig(min_interval_s=0)
+    slow_server = Server(open_=anyio.Event())
+    key = EnvSecret("K", {"K": "key"})
+    slow_api = WorkApi("env_2", one.upstream, slow_server, environment_key=key)
+    slow = EnvironmentReader(Environment(id="env_2", name="env_2"), slow_api, one.upstream)
+    told: list[Snapshot] = []
+    async with anyio.create_task_group() as tasks:
+        scraper = one.scraper(tasks)
+
+        async def scrape_both() -> None:
+            told.extend(await scraper.scrape([one.reader, slow], timeout_s=5))
+
+        tasks.start_soon(scrape_both)
+        await anyio.wait_all_tasks_blocked()
+        one.server.open_ = anyio.Event()
+        tasks.start_soon(scrape_again, scraper, one.reader)
+        await anyio.wait_all_tasks_blocked()
+        assert slow_server.open_ is not None
+        slow_server.open_.set()
+        await anyio.wait_all_tasks_blocked()
+        one.server.open_.set()
+    assert [snapshot.environment.id for snapshot in told if snapshot.queue is not None] == ["env_1", "env_2"]
+
+
+async def scrape_again(scraper: Scraper, reader: EnvironmentReader) -> None:
+    await scraper.scrape([reader], timeout_s=5)
+
+
 async def test_a_throttled_read_keeps_the_numbers_until_they_are_too_old() -> None:
     one = rig(per_minute=4, max_age_s=60)
     fresh = await one.scrape()
