@@ -315,7 +315,14 @@ class WorkApi:
                 continue
             self.credential_by_source[get.source] = credential.name
             return reply
-        raise refusal
+        raise self._advised(get.source, refusal)
+
+    def _advised(self, source: Source, refusal: ApiError) -> ApiError:
+        """Name the likely remedy: many servers take no API key for the list."""
+        if source != "list" or self._environment_key is not None or refusal.status is None:
+            return refusal
+        text = f"{refusal} to the API key: give the environment a key of its own, environment_key_file"
+        return ApiError("auth", text, status=refusal.status, request_id=refusal.request_id)
 
     def _candidates(self, source: Source) -> Iterator[Credential]:
         """Yield the credentials to try in this read, one more each time the one before was refused."""

@@ -401,9 +401,12 @@ def _base_url(section: Section, around: _Surroundings, *, allow_http: bool) -> s
 
 
 def _environ_base_url(environ: Mapping[str, str], *, allow_http: bool) -> str | None:
-    """Return the vendor's variable as a base URL: it stops before the `/v1` that belongs to ours. Raises RefusedError."""
+    """Return the vendor's variable as a base URL: it stops before the `/v1` that belongs to ours. Raises RefusedError.
+
+    Where it has the `/v1` already, a second one would make every call a 404.
+    """
     url = environ.get("ANTHROPIC_BASE_URL")
-    return f"{_checked_base_url(url, allow_http=allow_http)}/v1" if url else None
+    return f"{_checked_base_url(url, allow_http=allow_http).removesuffix('/v1')}/v1" if url else None
 
 
 def _checked_base_url(url: str, *, allow_http: bool) -> str:

@@ -11,6 +11,7 @@ wanted, and cost a third of a call's processor time and 7 kB an environment.
 
 from __future__ import annotations
 
+import socket
 import ssl
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ import httpx
 from exporter import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 Fault = Literal["timeout", "connect", "tls", "protocol", "too_large"]
@@ -265,7 +266,7 @@ def _translated(problem: httpx.HTTPError) -> TransportError:
     if isinstance(problem, httpx.TimeoutException):
         return TransportError("timeout", "no answer in time")
     if isinstance(problem, httpx.ConnectError | httpx.ProxyError):
-        return TransportError("connect", "no connection", unanswered=True)
+        return TransportError("connect", _unconnected(problem), unanswered=True)
     if isinstance(problem, httpx.NetworkError):
         return TransportError("protocol", "the connection was cut in the middle of an answer")
     return TransportError("protocol", "the answer is not valid HTTP")
@@ -275,14 +276,26 @@ def _unasked() -> TransportError:
     return TransportError("protocol", "an answer was there before its request")
 
 
-def _caused_by_tls(problem: BaseException) -> bool:
+def _unconnected(problem: httpx.HTTPError) -> str:
+    for cause in _causes(problem):
+        if isinstance(cause, socket.gaierror):
+            return "no connection: the host's name was not found"
+        if isinstance(cause, ConnectionRefusedError):
+            return "no connection: refused by the host"
+    return "no connection"
+
+
+def _caused_by_tls(problem: Exception) -> bool:
     """Tell whether TLS itself failed. That it wanted to read when the connection was cut is no fault of its own."""
+    innocent = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+    return any(isinstance(cause, ssl.SSLError) and not isinstance(cause, innocent) for cause in _causes(problem))
+
+
+def _causes(problem: BaseException) -> Iterator[BaseException]:
     seen: BaseException | None = problem
     while seen is not None:
-        if isinstance(seen, ssl.SSLError) and not isinstance(seen, ssl.SSLWantReadError | ssl.SSLWantWriteError):
-            return True
+        yield seen
         seen = seen.__cause__ or seen.__context__
-    return False
 
 
 def tls_context(
