@@ -352,6 +352,8 @@ def test_a_bad_proxy_is_refused_and_never_quoted(url: str) -> None:
 def test_the_vendor_s_base_url_is_used_with_v1_appended_where_the_file_has_none() -> None:
     environ = ENVIRON | {"ANTHROPIC_BASE_URL": "https://gateway.example.com/prefix/"}
     assert parsed(ENVIRONMENT, environ=environ).api.base_url == "https://gateway.example.com/prefix/v1"
+    complete = ENVIRON | {"ANTHROPIC_BASE_URL": "https://gateway.example.com/prefix/v1"}
+    assert parsed(ENVIRONMENT, environ=complete).api.base_url == "https://gateway.example.com/prefix/v1"
     own = f"api: {{base_url: 'https://own.example.com'}}\n{ENVIRONMENT}"
     assert parsed(own, environ=environ).api.base_url == "https://own.example.com"
 
