@@ -21,7 +21,6 @@ from dashboards.grafana import (
     words,
 )
 from dashboards.overview import (
-    ANY_IS_BAD,
     ANY_IS_ODD,
     BY_STATE,
     DATA_AGE_STEPS,
@@ -88,7 +87,7 @@ def _now() -> list[Panel]:
         ("Claimed", "Items claimed and not acknowledged.", gauge(m.QUEUE_PENDING), "short", ANY_IS_ODD),
         ("Polling", "Workers that asked for work in the last 30 seconds.", gauge(m.WORKERS_POLLING), "short", ()),
         ("Active", "Items being worked on.", gauge(m.WORK_ITEMS, active), "short", ()),
-        ("Overdue", "Active items whose heartbeat is overdue.", gauge(m.WORK_HEARTBEAT_OVERDUE), "short", ANY_IS_BAD),
+        ("Overdue", "Active items whose heartbeat is overdue.", gauge(m.WORK_HEARTBEAT_OVERDUE), "short", ANY_IS_ODD),
     )
     return [
         stat(title, description, Query(expr, "{{environment_name}}"), unit=unit, steps=steps, shows="auto")
@@ -112,14 +111,14 @@ def _firing() -> Panel:
         "this Prometheus does not evaluate the rules.",
         columns,
         width=12,
-        height=7,
+        height=8,
         sort_by="Alert",
         no_value="none",
     )
 
 
 def _reading_guide() -> Panel:
-    return text("How to read this", "What the words mean, and where to read on.", READ_ME, width=12, height=7)
+    return text("How to read this", "What the words mean, and where to read on.", READ_ME, width=12, height=8)
 
 
 def _depth_and_workers() -> Panel:

@@ -93,7 +93,7 @@ def _restrained() -> list[Panel]:
             no_value="none",
         ),
         stat(
-            "Config loaded",
+            "Config valid",
             "Whether the last attempt to load the configuration succeeded. No: the one before is still in use.",
             Query(f"min({chosen(m.CONFIG_RELOAD_SUCCESSFUL)})", "loaded"),
             mappings=[YES_OR_NO],

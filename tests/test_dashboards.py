@@ -16,6 +16,7 @@ import yaml
 
 from dashboards import generate, rules
 from dashboards import thresholds as t
+from tests.panel_queries import summary_table
 from tests.promql_reading import exposed, grouped_labels, selections
 
 if TYPE_CHECKING:
@@ -260,19 +261,20 @@ def limits(name: str) -> list[float]:
 def test_colours_and_lines_begin_where_the_alerts_do() -> None:
     wait, old = limits("BacklogAgeing"), limits("NumbersOld")[:1]
     objective = limits("WaitObjectiveMissed")[:1]
-    assert steps_of(json.loads(FILES["overview"].read_text())) == {
+    overview, environment, exporter = (steps_of(json.loads(path.read_text())) for path in FILES.values())
+    assert overview == {
         "Longest wait": wait,
         "Longest wait over time": wait,
         "Claimed": [1],
         "Unserved": [1],
         "Unreadable": [1],
-        "Environments/Longest wait": wait,
+        "Environments/Oldest": wait,
         "Environments/Claimed": [1],
         "Environments/Overdue": [1],
         "Environments/Read": old,
         "Time to claim": objective,
     }
-    assert steps_of(json.loads(FILES["environment"].read_text())) == {
+    assert environment == {
         "Longest wait": wait,
         "Longest wait over time": wait,
         "Claimed": [1],
@@ -282,7 +284,7 @@ def test_colours_and_lines_begin_where_the_alerts_do() -> None:
         "Wait": objective,
         "Age of the numbers": old,
     }
-    assert steps_of(json.loads(FILES["exporter"].read_text())) == {
+    assert exporter == {
         "Unreadable": [1],
         "Failed reads": limits("ApiErrors"),
         "Budget left": [0.01, t.BUDGET_LEFT_RATIO],
@@ -307,3 +309,16 @@ def test_unknown_is_neither_red_nor_zero(board: Json) -> None:
 def test_titles_are_unique_within_a_dashboard(board: Json) -> None:
     titles = [panel["title"] for panel in panels(board)]
     assert sorted(titles) == sorted(set(titles))
+
+
+def test_the_documentation_counts_panels_and_queries_right() -> None:
+    page = (ROOT / "docs/dashboards.md").read_text()
+    table = page.partition("<!-- the table of queries -->\n")[2].partition("\n<!-- end of the table of queries -->")[0]
+    assert table == summary_table()
+
+
+def test_pictures_in_the_documentation_exist_and_are_small() -> None:
+    page = (ROOT / "docs/dashboards.md").read_text()
+    pictures = re.findall(r"\((images/[^)]+\.png)\)", page)
+    assert len(pictures) == 6
+    assert {name: (ROOT / "docs" / name).stat().st_size < 400_000 for name in pictures} == dict.fromkeys(pictures, True)
