@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -27,6 +28,13 @@ START_S = 15.0
 END_S = 10.0
 SCRAPE_S = 300.0
 OK = 200
+GZIP = b"\x1f\x8b"
+SCRAPER = {  # as Prometheus 3 asks
+    "Accept": "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,"
+    "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+    "Accept-Encoding": "gzip",
+    "X-Prometheus-Scrape-Timeout-Seconds": str(SCRAPE_S),
+}
 ITEMS = re.compile(
     r'^(?:managed_agents|naive)_work_items\{environment_id="([^"]*)".*state="([^"]*)"\} (\S+)$', re.MULTILINE
 )
@@ -64,9 +72,9 @@ class Subject:
     def scrape(self) -> Scrape:
         calls, cpu_s = self.api.calls(), cpu_seconds(self.pid)
         started = time.perf_counter()
-        text = _get(self.url)
+        body = _get(self.url)
         wall_s = time.perf_counter() - started
-        return Scrape(wall_s, cpu_seconds(self.pid) - cpu_s, self.api.calls() - calls, text)
+        return Scrape(wall_s, cpu_seconds(self.pid) - cpu_s, self.api.calls() - calls, _text(body))
 
     def true_scrape(self) -> Scrape:
         """Scrape, and fail unless what is shown equals what the API holds: a fast answer that is wrong is no result."""
@@ -146,7 +154,7 @@ def seconds_to_first_scrape(api: Api, directory: Path) -> float:
     process = subprocess.Popen([*command, "--log.level=error"])
     try:
         _wait_for_port(port, process)
-        text = _get(f"http://127.0.0.1:{port}/metrics")
+        text = _text(_get(f"http://127.0.0.1:{port}/metrics"))
         took_s = time.perf_counter() - started
     finally:
         process.terminate()
@@ -171,19 +179,23 @@ def _key(environment_id: str) -> str:
     return f"sk-ant-oat01-{environment_id}"  # what the simulated world gives an environment that is given none
 
 
-def _get(url: str) -> str:
+def _get(url: str) -> bytes:
     # http.client, because it costs a millisecond and httpx.get forty: it loads every certificate authority first.
     address, _, path = url.removeprefix("http://").partition("/")
     connection = HTTPConnection(address, timeout=SCRAPE_S)
     try:
-        connection.request("GET", f"/{path}", headers={"X-Prometheus-Scrape-Timeout-Seconds": str(SCRAPE_S)})
+        connection.request("GET", f"/{path}", headers=SCRAPER)
         response = connection.getresponse()
-        body = response.read().decode()
+        body = response.read()
     finally:
         connection.close()
     if response.status != OK:
         raise RuntimeError(f"{url} answered {response.status}")
     return body
+
+
+def _text(body: bytes) -> str:
+    return (gzip.decompress(body) if body.startswith(GZIP) else body).decode()
 
 
 def _wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
