@@ -1,24 +1,52 @@
 """The ledger: what the list is known to hold, and which of its pages to ask for next. No I/O.
 
-A read walks the list from its start to its end and counts every item once.
+Theory of operation. The list has no filter and may hold years of items that are over, so reading it all at every scrape costs
+more calls than there are. What is over can't change; so it is enough to know *how many* such items there are, and to read
+again where something can change: the end at which new items arrive, and the pages on which live items lie. `chart` says
+how; it believes nothing that the pages do not show: neither an order, nor what a cursor means, nor that a page stays.
+
+    no chart ──a page──► walking ──the end──► charted ──every read──► open end, live segments
+       ▲                    │                    │
+       └────────────────────┴───contradiction────┘       a settled item alive again, a cursor that repeats, a list
+                                                         that does not end, an order that flips, a refused cursor
+
+- A read begins with `begin`; `wanted` answers the calls that may be made now, `told`, `missed`, `refused` or `shrink` what
+  became of each. The read is over when nothing is wanted and nothing is in flight.
+- An order that can't be learnt, or that was contradicted, means a walk through everything at every read. The last walk
+  that got to the end is what is shown. After a `resync_interval` it is looked at anew.
+- A list of one page is its own truth: it replaces whatever was known.
+- Deletions among what is settled show nowhere. So every `resync_interval` a second chart is made in the background and
+  replaces the first when it is complete.
+- A chart may be thrown away at any time, because what was told about items is remembered elsewhere (`transition.Witness`).
 """
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from exporter.chart import Chart, CursorKind, Moment
+from exporter.transition import Witness
+from exporter.walk import Contradiction, Order
 from exporter.wire import State
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+    from exporter.chart import Errand, Known
     from exporter.transition import Transition
     from exporter.wire import WorkItem, WorkPage
 
+__all__ = ["Call", "CursorKind", "Ledger", "Listing", "Order", "Worth"]
+
 SMALL_PAGE_SIZE = 100
+CLOCK_ERROR_S = 2.0
+"""What `server_now` may be wrong by, and what instants lose that are sent in whole seconds."""
+DISTRUST_S = 600.0
+"""For so long at least a list whose order was broken is walked fully."""
 LIVE_STATES = (State.QUEUED, State.STARTING, State.ACTIVE, State.STOPPING)
+NEVER = float("-inf")
 
 
 class Worth(enum.IntEnum):
@@ -28,19 +56,6 @@ class Worth(enum.IntEnum):
     SEGMENT = 2
     BACKFILL = 3
     RESYNC = 4
-
-
-class Order(enum.Enum):
-    UNKNOWN = "unknown"
-    NEWEST_FIRST = "newest_first"
-    OLDEST_FIRST = "oldest_first"
-    NEITHER = "neither"
-
-
-class CursorKind(enum.Enum):
-    UNKNOWN = "unknown"
-    KEY = "key"
-    POSITION = "position"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +71,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What is listed, frozen. Instants are the server's, except `oldest_read_at`: the exporter's."""
+    """What is listed, frozen. Instants are the server's, except `oldest_read_at`, which is on the clock given to `begin`.
+
+    `complete`: the walk has reached the end once, and everything that can have changed was read since. `oldest_read_at`: the
+    oldest read that the counts rest on. `contradictions`: how often the ledger started over.
+    """
 
     complete: bool
     count_by_state: Mapping[State, int]
@@ -71,99 +90,226 @@ class Listing:
     segments: int = 0
 
 
-@dataclass(slots=True)
-class _Walk:
-    began_at: float
-    items: dict[str, WorkItem] = field(default_factory=dict)
-    cursor: str | None = None
-    done: bool = False
-
-
 class Ledger:
-    """Ask `wanted` until it answers nothing and nothing is in flight; tell it what became of every call."""
+    """`now` is any clock of the exporter's, always the same; `server_now` that instant on the server's, within a second."""
 
     def __init__(self, *, page_size: int, resync_interval_s: float, settle_s: float = 10.0) -> None:
         self._limit = page_size
-        self._walk: _Walk | None = None
-        self._whole: _Walk | None = None
-        self._blocked = True
+        self._resync_interval_s = resync_interval_s
+        self._unsettled_s = settle_s + CLOCK_ERROR_S
+        self._witness = Witness()
+        self._chart = Chart(self._witness)
+        self._spare: Chart | None = None
+        self._read = 0
+        self._began_at = 0.0
         self._serial = 0
-        self._in_flight: Call | None = None
+        self._errand_by_serial: dict[int, tuple[Chart, Errand]] = {}
         self._contradictions = 0
-        self._seen: set[str] = set()
+        self._started_over_in = 0
+        self._given_up = True
+        self._tidied_after = 0
+        self._ordered_from = NEVER
+        self._resync_from: float | None = None
 
     def begin(self, *, now: float) -> None:
-        self._blocked, self._in_flight = False, None
-        self._walk = _Walk(now)
-        self._seen = set()
+        """Begin a read. Calls of an earlier one that are still in flight are void."""
+        self._read += 1
+        self._began_at = now
+        self._given_up = False
+        self._errand_by_serial.clear()
+        if self._spare is not None and self._spare.complete:
+            self._replace(self._spare)
+        for chart in self._charts():
+            chart.begin(self._read)
+        if self._spare is None and self._chart.ended_in is not None and (self._walks_fully() or self._resync_due()):
+            self._spare = self._new_chart()
 
     def wanted(self) -> tuple[Call, ...]:
-        if self._walk is None or self._blocked or self._walk.done or self._in_flight is not None:
+        """Answer the calls that may be made now, all at once, best first. Each is answered once and in flight from then on."""
+        if self._given_up:
             return ()
-        worth = Worth.OPEN_END if self._walk.cursor is None else Worth.BACKFILL
-        self._serial += 1
-        self._in_flight = Call(worth, self._walk.cursor, self._limit, self._walk.began_at, self._serial)
-        return (self._in_flight,)
+        calls: list[Call] = []
+        for chart in self._charts():
+            if not self._asks(chart):
+                continue
+            try:
+                calls += [self._call(chart, errand) for errand in chart.wanted()]
+            except Contradiction as found:
+                self._start_over(chart, found)
+                return self.wanted()
+        return tuple(sorted(calls, key=lambda call: (call.worth, call.stale_since)))
 
     def told(self, call: Call, page: WorkPage, *, now: float, server_now: float) -> None:
-        if call is not self._in_flight or self._walk is None:
+        """Take the answer, which arrived at `now`."""
+        asked = self._errand_by_serial.pop(call.serial, None)
+        if asked is None:
             return
-        self._in_flight = None
-        self._walk.items.update((item.id, item) for item in page.items)
-        self._walk.cursor = page.next_cursor
-        if page.next_cursor is None:
-            self._walk.done, self._whole = True, self._walk
-        elif page.next_cursor in self._seen:
-            self._contradictions += 1
-            self._blocked, self._whole = True, None
+        chart, errand = asked
+        moment = Moment(now, server_now, self._began_at + (server_now - now) - self._unsettled_s)
+        if call.cursor is None and page.next_cursor is None:
+            chart = self._new_chart()
+            (errand,) = chart.wanted()
+            self._replace(chart)
+        try:
+            chart.told(errand, page, moment)
+        except Contradiction as found:
+            self._start_over(chart, found)
         else:
-            self._seen.add(page.next_cursor)
-
-    def refused(self, call: Call) -> None:
-        self.missed(call)
-        self._whole = None
-
-    def shrink(self, call: Call) -> bool:
-        self._in_flight = None
-        if self._limit <= SMALL_PAGE_SIZE:
-            return False
-        self._limit = SMALL_PAGE_SIZE
-        return True
+            self._take_stock(chart)
 
     def missed(self, call: Call) -> None:
-        if call is self._in_flight:
-            self._in_flight, self._blocked = None, True
+        """Take note that the call was not made, or failed. What it is for is not wanted again in this read."""
+        asked = self._errand_by_serial.pop(call.serial, None)
+        if asked is not None:
+            chart, errand = asked
+            chart.missed(errand)
+
+    def refused(self, call: Call) -> None:
+        """Take note that the server does not take the call's cursor."""
+        asked = self._errand_by_serial.pop(call.serial, None)
+        if asked is None:
+            return
+        chart, errand = asked
+        if not chart.refused(errand):
+            self._start_over(chart, Contradiction("a cursor is refused"))
+
+    def shrink(self, call: Call) -> bool:
+        """Go on with small pages. False: the call's page was small already."""
+        if call.limit <= SMALL_PAGE_SIZE:
+            return False
+        if self._limit > SMALL_PAGE_SIZE:
+            # A cursor may count in pages, so those of large pages are worth nothing now.
+            self._limit = SMALL_PAGE_SIZE
+            self._errand_by_serial.clear()
+            self._spare = None
+            self._chart = self._new_chart()
+        return True
 
     def listing(self) -> Listing:
-        items = () if self._whole is None else tuple(self._whole.items.values())
+        chart = self._chart
+        counts = dict.fromkeys(State, 0) | chart.sealed
+        known = (*chart.live.values(), *chart.recent.values())
+        for each in known:
+            counts[each.item.state] += 1
         return Listing(
-            complete=self._whole is not None,
-            count_by_state={state: sum(item.state is state for item in items) for state in State},
-            oldest_at_by_state={
-                state: min((at for item in items if (at := _entered_at(item, state)) is not None), default=None)
-                for state in LIVE_STATES
-            },
-            heartbeats=tuple(
-                sorted(
-                    item.latest_heartbeat_at
-                    for item in items
-                    if item.state is State.ACTIVE and item.latest_heartbeat_at is not None
-                )
-            ),
-            oldest_read_at=None if self._whole is None else self._whole.began_at,
+            complete=chart.complete,
+            count_by_state=counts,
+            oldest_at_by_state=_oldest_at_by_state(known),
+            heartbeats=tuple(sorted(_heartbeats(known))),
+            oldest_read_at=chart.oldest_read_at(),
+            order=chart.order,
+            cursor_kind=chart.cursor_kind,
             contradictions=self._contradictions,
+            live=len(chart.live),
+            sealed=sum(chart.sealed.values()),
+            segments=chart.segments,
         )
 
     def drain(self) -> tuple[Transition, ...]:
-        return ()
+        """Answer the transitions since the last time, each once for ever."""
+        return self._witness.drain()
+
+    # ---- charts
+
+    def _charts(self) -> tuple[Chart, ...]:
+        return (self._chart,) if self._spare is None else (self._chart, self._spare)
+
+    def _new_chart(self) -> Chart:
+        distrust = self._began_at < self._ordered_from
+        chart = Chart(self._witness, order=Order.NEITHER if distrust else Order.UNKNOWN)
+        chart.begin(self._read)
+        return chart
+
+    def _walks_fully(self) -> bool:
+        return not self._chart.ordered or self._began_at < self._ordered_from
+
+    def _resync_due(self) -> bool:
+        return self._resync_from is not None and self._began_at >= self._resync_from
+
+    def _asks(self, chart: Chart) -> bool:
+        if chart is self._spare:
+            return not chart.complete
+        return chart.ended_in is None or not self._walks_fully()
+
+    def _call(self, chart: Chart, errand: Errand) -> Call:
+        self._serial += 1
+        self._errand_by_serial[self._serial] = (chart, errand)
+        return Call(self._worth(chart, errand), errand.cut.cursor, self._limit, errand.stale_since, self._serial)
+
+    def _worth(self, chart: Chart, errand: Errand) -> Worth:
+        if chart is self._spare and not self._walks_fully():
+            return Worth.RESYNC
+        if not errand.is_walk:
+            return Worth.SEGMENT
+        return Worth.BACKFILL if chart.ended_in is None and errand.cut.cursor is not None else Worth.OPEN_END
+
+    def _take_stock(self, chart: Chart) -> None:
+        """See whether the answer has made a chart complete."""
+        if chart.ended_in is not None and chart.order is Order.NEITHER and self._ordered_from <= self._began_at:
+            self._distrust_order()
+        if chart is self._spare and chart.complete and (not chart.ordered or chart.current or self._walks_fully()):
+            self._replace(chart)
+        if chart is not self._chart or chart.ended_in is None:
+            return
+        if chart.complete and self._resync_from is None:
+            self._resync_from = self._began_at + self._resync_interval_s
+        if chart.complete:
+            self._witness.baseline = False
+        if chart.last_walk > self._tidied_after:
+            self._tidied_after = chart.last_walk
+            self._witness.forget_missing(before=chart.last_walk, known=chart.live.keys() | chart.recent.keys())
+        if self._spare is None and self._walks_fully() and chart.walked_in != self._read:
+            self._spare = self._new_chart()
+
+    def _distrust_order(self) -> None:
+        self._ordered_from = self._began_at + max(self._resync_interval_s, DISTRUST_S)
+
+    def _replace(self, chart: Chart) -> None:
+        self._chart, self._spare = chart, None
+        self._resync_from = None
+        self._errand_by_serial.clear()
+
+    def _start_over(self, chart: Chart, found: Contradiction) -> None:
+        self._contradictions += 1
+        if found.disorder:
+            self._distrust_order()
+        if chart is self._spare and not self._walks_fully():
+            self._spare = None
+            self._resync_from = self._began_at + self._resync_interval_s
+            return
+        self._spare = None
+        self._errand_by_serial.clear()
+        self._chart = self._new_chart()
+        self._given_up = self._started_over_in == self._read
+        self._started_over_in = self._read
 
 
-def _entered_at(item: WorkItem, state: State) -> float | None:
-    if item.state is not state:
-        return None
-    return {
-        State.QUEUED: item.created_at,
-        State.STARTING: item.acknowledged_at,
-        State.ACTIVE: item.started_at,
-        State.STOPPING: item.stop_requested_at,
-    }[state]
+def _oldest_at_by_state(known: tuple[Known, ...]) -> dict[State, float | None]:
+    oldest: dict[State, float | None] = dict.fromkeys(LIVE_STATES)
+    for each in known:
+        at = _entered_at(each.item)
+        if at is not None:
+            so_far = oldest[each.item.state]
+            oldest[each.item.state] = at if so_far is None else min(at, so_far)
+    return oldest
+
+
+def _entered_at(item: WorkItem) -> float | None:
+    """Answer when a live item entered its state."""
+    match item.state:
+        case State.QUEUED:
+            return item.created_at
+        case State.STARTING:
+            return item.acknowledged_at
+        case State.ACTIVE:
+            return item.started_at
+        case State.STOPPING:
+            return item.stop_requested_at
+        case _:
+            return None
+
+
+def _heartbeats(known: tuple[Known, ...]) -> Iterator[float]:
+    for each in known:
+        if each.item.state is State.ACTIVE and each.item.latest_heartbeat_at is not None:
+            yield each.item.latest_heartbeat_at
