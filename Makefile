@@ -1,6 +1,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+JOBS   ?= 3
 LOCK   := uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --quiet
 
 .PHONY: demo test check unit e2e lint types bench lock clean
@@ -21,11 +22,10 @@ types: $(VENV)/.test
 	$(BIN)/mypy
 
 unit: $(VENV)/.test
-	$(BIN)/coverage run -m pytest -m "not e2e"
-	$(BIN)/coverage report
+	$(BIN)/python -m pytest -m "not e2e" -n $(JOBS) --cov --cov-report=term
 
 e2e: $(VENV)/.test
-	$(BIN)/python -m pytest -m e2e
+	$(BIN)/python -m pytest -m e2e -n $(JOBS)
 
 bench: $(VENV)/.bench    ## measure, beside a naive exporter, and renew docs/benchmarks
 	$(BIN)/python -m tests.benchmark

@@ -1,0 +1,184 @@
+"""The exporter as a process, against the simulated API: what a scrape shows, whatever the environments do."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, get_args
+
+import pytest
+
+from exporter.simulator import Options, Rules, World
+from exporter.simulator.item import State
+from tests.exported import Exposition, assert_monotone, exporter_process, write_config
+from tests.simulated import Running, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LISTED_STATES: tuple[State, ...] = get_args(State)
+
+
+def populated_world(count: int) -> World:
+    """Make environments `env_0` to `env_<count-1>`, each with another number of items in each state."""
+    world = World(time.time)
+    for number in range(count):
+        environment = world.add_environment(f"env_{number}", name=f"name-{number}", key=f"key-{number}")
+        environment.add_finished(number, spacing_s=1.0)
+        for _ in range(number % 5 + 3):
+            environment.create()
+        for _ in range(number % 3):
+            item = environment.poll(worker_id=f"worker-{number}")
+            assert item is not None
+            environment.ack(item.id)
+    return world
+
+
+@pytest.fixture
+def simulator() -> Iterator[Running]:
+    with running(populated_world(20)) as simulator:
+        yield simulator
+
+
+def assert_exact(scrape: Exposition, simulator: Running, environment_id: str) -> None:
+    """Everything that the environment shows equals the simulator's truth, and nothing is missing."""
+    truth = simulator.call(simulator.world.truth, environment_id)
+    here = {"environment_id": environment_id}
+    assert scrape.value("managed_agents_up", **here) == 1
+    assert scrape.value("managed_agents_list_up", **here) == 1
+    assert scrape.value("managed_agents_queue_depth", **here) == truth.stats.depth
+    assert scrape.value("managed_agents_queue_pending", **here) == truth.stats.pending
+    assert scrape.value("managed_agents_workers_polling", **here) == truth.stats.workers_polling
+    listed = {state: truth.listed.get(state, 0) for state in LISTED_STATES} | {"unknown": 0}
+    assert scrape.by("managed_agents_work_items", "state", **here) == listed
+
+
+def test_every_environment_is_exported_exactly(simulator: Running, tmp_path: Path) -> None:
+    config = write_config(tmp_path, simulator)
+    with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
+        scrape = exporter.scrape()
+        for environment in simulator.world.environments():
+            assert_exact(scrape, simulator, environment.id)
+
+
+def test_five_broken_environments_leave_twenty_healthy_ones_exact_and_in_time(tmp_path: Path) -> None:
+    world = populated_world(25)
+    world.add_environment("env_cloud", name="cloud", key="key-cloud", kind="cloud")
+    options = Options()
+    options.inject("hang", environment_id="env_20")
+    options.inject("status-500", environment_id="env_21")
+    options.inject("status-403", environment_id="env_22")
+    options.inject("status-404", environment_id="env_23")
+    world.delete_environment("env_24")
+    with running(world, options) as simulator:
+        # A second, not half of one, is left for rendering and sending: the machine may be busy.
+        config = write_config(tmp_path, simulator, scrape={"timeout_offset": "1s"})
+        broken = ("env_20", "env_21", "env_22", "env_23", "env_cloud")
+        with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
+            for _ in range(2):
+                started = time.monotonic()
+                scrape = exporter.scrape(timeout_s=3.0)
+                assert time.monotonic() - started < 3.0
+                for number in range(20):
+                    assert_exact(scrape, simulator, f"env_{number}")
+                for environment_id in broken:
+                    assert scrape.names(environment_id=environment_id) == {
+                        "managed_agents_up",
+                        "managed_agents_list_up",
+                        "managed_agents_environment_info",
+                    }
+                    assert scrape.value("managed_agents_up", environment_id=environment_id) == 0
+
+
+def test_an_environment_whose_list_hangs_still_shows_its_queue(simulator: Running, tmp_path: Path) -> None:
+    simulator.call(simulator.options.inject, "hang", environment_id="env_3", call="list")
+    config = write_config(tmp_path, simulator)
+    with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
+        scrape = exporter.scrape(timeout_s=2.0)
+        here = {"environment_id": "env_3"}
+        assert scrape.value("managed_agents_up", **here) == 1
+        assert scrape.value("managed_agents_list_up", **here) == 0
+        assert not [name for name in scrape.names(**here) if name.startswith("managed_agents_work_")]
+        assert_exact(scrape, simulator, "env_4")
+
+
+def test_a_fleet_that_mostly_hangs_does_not_keep_the_healthy_from_being_read(tmp_path: Path) -> None:
+    world = populated_world(46)
+    options = Options()
+    for number in range(40):
+        options.inject("hang", environment_id=f"env_{number}")
+    with running(world, options) as simulator:
+        config = write_config(tmp_path, simulator)
+        with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
+            exporter.scrape(timeout_s=3.0)  # tells who hangs; 46 times two calls do not fit into 16 slots
+            scrape = exporter.scrape(timeout_s=3.0)
+            for number in range(40, 46):
+                assert_exact(scrape, simulator, f"env_{number}")
+            simulator.call(simulator.options.heal, "env_0")
+            recovered = [exporter.scrape(timeout_s=3.0) for _ in range(4)][-1]
+            assert_exact(recovered, simulator, "env_0")
+
+
+def test_environments_are_read_at_the_same_time(simulator: Running, tmp_path: Path) -> None:
+    simulator.options.latency_s = 0.2
+    config = write_config(tmp_path, simulator)
+    with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
+        exporter.scrape()
+        started = time.monotonic()
+        exporter.scrape()
+        # 40 calls of 0.2 s are 0.6 s when made 16 at a time, and 8 s one after the other. Half of that: machines may be busy.
+        assert time.monotonic() - started < 4.0
+
+
+def test_an_outage_hides_numbers_at_once_and_recovery_shows_exact_ones(simulator: Running, tmp_path: Path) -> None:
+    config = write_config(tmp_path, simulator)
+    with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
+        before = exporter.scrape()
+        simulator.call(simulator.options.inject, "status-503")
+        during = exporter.scrape()
+        assert set(during.by("managed_agents_up", "environment_id").values()) == {0.0}
+        assert not [name for name in during.names() if name.startswith("managed_agents_queue_")]
+        simulator.call(simulator.options.heal)
+        simulator.call(simulator.world.environment("env_7").create)
+        after = exporter.scrape()
+        for environment in simulator.world.environments():
+            assert_exact(after, simulator, environment.id)
+        assert_monotone(before, during)
+        assert_monotone(during, after)
+        assert after.value("managed_agents_work_created_total", environment_id="env_7") == 1
+
+
+def test_a_revoked_key_says_auth_and_is_told_once_in_the_log(simulator: Running, tmp_path: Path) -> None:
+    config = write_config(tmp_path, simulator)
+    with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
+        simulator.call(simulator.options.inject, "status-401", environment_id="env_5")
+        for _ in range(3):
+            scrape = exporter.scrape()
+        assert scrape.value("managed_agents_up", environment_id="env_5") == 0
+        errors = scrape.value("managed_agents_exporter_api_errors_total", source="stats", reason="auth")
+        assert errors == 3
+        told = [line for line in exporter.log().splitlines() if "event=read_failed" in line and "source=stats" in line]
+        assert len(told) == 1
+
+
+def test_scrapes_within_the_minimal_interval_share_one_read(simulator: Running, tmp_path: Path) -> None:
+    config = write_config(tmp_path, simulator, scrape={"min_interval": "60s"})
+    with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
+        first = exporter.scrape()
+        calls = simulator.calls.count()
+        second = exporter.scrape()
+        assert simulator.calls.count() == calls == 40
+        name = "managed_agents_data_timestamp_seconds"
+        assert first.by(name, "environment_id", source="stats") == second.by(name, "environment_id", source="stats")
+        age = "managed_agents_queue_oldest_age_seconds"
+        assert (second.value(age, environment_id="env_1") or 0) > (first.value(age, environment_id="env_1") or 0)
+
+
+def test_a_page_size_the_server_refuses_is_asked_again_with_100(tmp_path: Path) -> None:
+    world = World(time.time)
+    environment = world.add_environment("env_small", name="small", key="key", rules=Rules(page_max=100))
+    environment.add_finished(250, spacing_s=1.0)
+    with running(world) as simulator:
+        config = write_config(tmp_path, simulator)
+        with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
+            assert_exact(exporter.scrape(), simulator, "env_small")
