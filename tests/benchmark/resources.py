@@ -12,6 +12,7 @@ from tests.benchmark.scene import Scene
 from tests.benchmark.subject import Scrape, Subject, exporter, seconds_to_first_scrape
 
 ENVIRONMENTS = (10, 100, 1000)
+IDLE_ENVIRONMENTS = (1000,)
 INTERVAL_S = 15
 SCRAPES = 5
 RENDERINGS = 10
@@ -24,6 +25,7 @@ class Size:
     """`rss_start_mib`: before the first scrape. `cpu_ms_per_call`: without rendering, which is given by itself."""
 
     environments: int
+    busy: bool
     rss_start_mib: float
     rss_mib: float
     cpu_ms_per_call: float
@@ -39,7 +41,12 @@ class Start:
 
 
 def measure_sizes(*, quick: bool) -> list[Size]:
-    return [_size(environments) for environments in (ENVIRONMENTS[:2] if quick else ENVIRONMENTS)]
+    if quick:
+        return [_size(environments, busy=True) for environments in ENVIRONMENTS[:2]]
+    return [
+        *(_size(environments, busy=True) for environments in ENVIRONMENTS),
+        *(_size(environments, busy=False) for environments in IDLE_ENVIRONMENTS),
+    ]
 
 
 def measure_start(*, quick: bool) -> list[Start]:
@@ -49,8 +56,8 @@ def measure_start(*, quick: bool) -> list[Start]:
     return [Start(environments=STARTED_ENVIRONMENTS, repetitions=repetitions, first_scrape_s=median(took_s))]
 
 
-def _size(environments: int) -> Size:
-    with TemporaryDirectory() as place, served(Scene(environments=environments)) as api:
+def _size(environments: int, *, busy: bool) -> Size:
+    with TemporaryDirectory() as place, served(Scene(environments=environments, busy=busy)) as api:
         directory = Path(place)
         with exporter(api, directory) as ours:
             rss_start_mib = ours.rss_mib()
@@ -65,6 +72,7 @@ def _size(environments: int) -> Size:
     read_ms = sum(each.cpu_s for each in scrapes) * 1000 - rendering_ms * SCRAPES
     return Size(
         environments=environments,
+        busy=busy,
         rss_start_mib=rss_start_mib,
         rss_mib=rss_mib,
         cpu_ms_per_call=read_ms / sum(each.calls.total for each in scrapes),

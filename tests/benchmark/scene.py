@@ -20,11 +20,12 @@ KEPT_TRANSITIONS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """`history`: finished items per environment. `certificate`: PEM file of chain and key, where TLS is spoken."""
+    """`history`: finished items per environment. `busy`: there are live items. `certificate`: PEM file of chain and key, where TLS is spoken."""
 
     environments: int
     history: int = 100
     latency_s: float = 0.0
+    busy: bool = True
     certificate: str | None = None
 
     @property
@@ -78,7 +79,8 @@ class Play:
             queue = self.world.add_environment(environment_id)
             if scene.history:
                 queue.add_finished(scene.history)
-            self._crews.append(Crew(queue))
+            if scene.busy:
+                self._crews.append(Crew(queue))
         self.advance(LIVE)
 
     def advance(self, seconds: int) -> None:
