@@ -135,7 +135,8 @@ class Chart:
         self._walk_asked = self._walk_blocked = False
         self._segments_asked = 0
         self._refused_in = 0
-        self._strangers_by_birth: dict[float | None, list[WorkItem]] = {}
+        self._births_of_live: set[float | None] = set()
+        self._births_of_strangers: set[float | None] = set()
 
     # ---- what is known
 
@@ -163,8 +164,8 @@ class Chart:
         self._read = read
         self._walk_asked = self._walk_blocked = False
         self._segments_asked = 0
-        waiting = (known.item for known in self.live.values() if known.item.acknowledged_at is None)
-        self._strangers_by_birth = {item.created_at: [] for item in waiting}
+        self._births_of_live = {known.item.created_at for known in self.live.values()}
+        self._births_of_strangers.clear()
         if self._walk is not None and (not self._walk.pages or self.order is Order.OLDEST_FIRST):
             self._walk = None
         self._drop_useless_cuts()
@@ -283,12 +284,12 @@ class Chart:
         self._learn_kind(errand.cut, page.items)
         stretch = self._stretch(errand.cut, page)
         for offset, item in enumerate(stretch.items, stretch.offset):
-            known = self._known(item, stretch)
+            known = self._known(item, stretch, moment)
             if known is not None:
                 self._renew(known, item, offset, moment)
         if page.next_cursor is not None:
             self._cuts.append(self._next_cut(stretch, page.next_cursor))
-        self._dismiss_missing(stretch, moment)
+        self._dismiss_missing(stretch)
 
     def _go_on(self, walk: Walk, page: WorkPage, moment: Moment) -> None:
         self._walk_asked = False
@@ -309,7 +310,7 @@ class Chart:
         ends = page.next_cursor is None or walk.first_known is not None
         self._settle(walk, stretch, ends=ends)
         if self.ordered:
-            self._dismiss_missing(stretch, moment)
+            self._dismiss_missing(stretch)
         self._move_on(walk, stretch)
         if ends:
             self._finish(walk, stretch)
@@ -323,7 +324,7 @@ class Chart:
                 walk.first_settled = offset
             if walk.first_known is None and created_at < self._floor:
                 walk.first_known = offset
-        known = self._known(item, stretch)
+        known = self._known(item, stretch, moment)
         if known is not None:
             self._renew(known, item, offset, moment)
             known.walk = walk.number
@@ -338,13 +339,14 @@ class Chart:
                 self.recent[item.id] = known
         return beyond
 
-    def _known(self, item: WorkItem, stretch: _Stretch) -> Known | None:
+    def _known(self, item: WorkItem, stretch: _Stretch, moment: Moment) -> Known | None:
         known = self.live.get(item.id) or self.recent.get(item.id)
         if known is not None or not self._met.cover(born_at(item), item.id):
             return known
         if over(item):
-            if item.created_at in self._strangers_by_birth:
-                self._strangers_by_birth[item.created_at].append(item)
+            if item.created_at in self._births_of_live:
+                self._births_of_strangers.add(item.created_at)
+                self._witness.see(item, self._sight(moment))
             return None
         return self._under_its_old_id(item, stretch)
 
@@ -395,11 +397,12 @@ class Chart:
             shift=self._shift,
             after_id=last.id if last else stretch.cut.after_id,
             after_w=self._w(last) if last else stretch.cut.after_w,
-            issued_in=self._read,
+            # What a page says of the items before it is void when the order is learnt only later.
+            issued_in=self._read if self.ordered or stretch.low == -INFINITY else 0,
             low=stretch.low,
         )
 
-    def _dismiss_missing(self, stretch: _Stretch, moment: Moment) -> None:
+    def _dismiss_missing(self, stretch: _Stretch) -> None:
         missing = [
             known
             for known in self.live.values()
@@ -407,17 +410,14 @@ class Chart:
         ]
         for known in missing:
             del self.live[known.item.id]
-            if known.item.acknowledged_at is None:
-                self._check_successor(known.item, moment)
+            self._check_successor(known.item)
 
-    def _check_successor(self, gone: WorkItem, moment: Moment) -> None:
-        """See whether the missing item may be one that was over already when it showed up under a new id.
+    def _check_successor(self, gone: WorkItem) -> None:
+        """Start over if the missing item may have been over already when it showed up under a new id.
 
-        Whether it is counted among the sealed can't be told, because their ids are forgotten.
+        Whether what is there now was counted among the sealed can't be told, because their ids are forgotten.
         """
-        strangers = self._strangers_by_birth.get(gone.created_at)
-        if strangers:
-            self._witness.gone(gone.id, strangers, self._sight(moment))
+        if gone.created_at in self._births_of_strangers:
             raise Contradiction("an item may have got a new id")
 
     # ---- what a walk proves

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.chart import Chart, CursorKind, Moment
-from exporter.transition import Witness
+from exporter.transition import CLOCK_ERROR_S, Witness
 from exporter.walk import Contradiction, Order
 from exporter.wire import State
 
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["Call", "CursorKind", "Ledger", "Listing", "Order", "Worth"]
 
 SMALL_PAGE_SIZE = 100
-CLOCK_ERROR_S = 2.0
-"""What `server_now` may be wrong by, and what instants lose that are sent in whole seconds."""
 DISTRUST_S = 600.0
 """For so long at least a list whose order was broken is walked fully."""
 LIVE_STATES = (State.QUEUED, State.STARTING, State.ACTIVE, State.STOPPING)
@@ -257,7 +255,7 @@ class Ledger:
             self._witness.baseline = False
         if chart.last_walk > self._tidied_after:
             self._tidied_after = chart.last_walk
-            self._witness.forget_missing(before=chart.last_walk, known=chart.live.keys() | chart.recent.keys())
+            self._witness.tidy(chart.last_walk, known=chart.live.keys() | chart.recent.keys())
         if self._spare is None and self._walks_fully() and chart.walked_in != self._read:
             self._spare = self._new_chart()
 

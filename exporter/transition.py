@@ -17,12 +17,14 @@ from exporter.span import Spans
 from exporter.wire import State
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Container, Iterator
 
     from exporter.wire import WorkItem
 
 LONG_AGO = -1e300
 """Stands for the instant of something that certainly happened, and of which nobody can read when."""
+CLOCK_ERROR_S = 2.0
+"""What the server's time may be known wrong by, and what instants lose that are sent in whole seconds."""
 ALIKE_LIMIT = 64
 """Of items created at the same instant, so many are looked at to tell whether one of them has a new id."""
 
@@ -68,6 +70,7 @@ class _Life:
     deaf_until: float = LONG_AGO
     acknowledged_at: float | None = None
     started_at: float | None = None
+    waits: bool = False
     over: bool = False
 
 
@@ -96,9 +99,11 @@ class Witness:
         """What is met now was there before anybody counted."""
         self.met = Spans()
         self._life_by_id: dict[str, _Life] = {}
-        self._waiting_by_birth: dict[float, dict[str, None]] = {}
+        self._ids_by_birth: dict[float, dict[str, None]] = {}
         self._transitions: list[Transition] = []
+        self._strangers: dict[str, tuple[WorkItem, Sight]] = {}
         self._walks = 0
+        self._tidied_after = 0
 
     def begin_walk(self) -> int:
         """Answer the number of a walk that begins; later ones have greater numbers."""
@@ -117,10 +122,7 @@ class Witness:
             return
         life.walk, life.seen_at = max(life.walk, sight.walk), sight.server_now
         self._tell(item, life)
-        if life.over or _acknowledged_at(item) is not None:
-            self._stops_waiting(item.id, life)
-        else:
-            self._waiting_by_birth.setdefault(life.born_at, {})[item.id] = None
+        life.waits = not life.over and _acknowledged_at(item) is None
 
     def renamed(self, old_id: str, new_id: str) -> None:
         """Go on with the life of an item that is listed under another id from now on."""
@@ -128,38 +130,37 @@ class Witness:
         if life is None or new_id in self._life_by_id:
             return
         self._forget(old_id)
-        self._life_by_id[new_id] = life
-
-    def gone(self, item_id: str, alike: Iterable[WorkItem], sight: Sight) -> None:
-        """Note that an item is not listed any more. One of `alike` that ended since may be what became of it."""
-        life = self._life_by_id.get(item_id)
-        for item in alike:
-            if life is not None and item.stopped_at is not None and item.stopped_at > life.seen_at:
-                self.renamed(item_id, item.id)
-                self.see(item, sight)
-                return
+        self._keep(new_id, life)
 
     def forget_finished(self, item: WorkItem) -> None:
         life = self._life_by_id.get(item.id)
         if life is not None and life.over and self.met.cover(life.born_at, item.id):
             self._forget(item.id)
 
-    def forget_missing(self, *, before: int, known: Container[str]) -> None:
-        """Forget what no walk since `before` has met, unless it is known to be listed, and what is over and settled."""
-        gone = [
-            item_id
-            for item_id, life in self._life_by_id.items()
-            if (life.walk < before and item_id not in known) or (life.over and self.met.cover(life.born_at, item_id))
-        ]
-        for item_id in gone:
-            self._forget(item_id)
+    def tidy(self, walk: int, *, known: Container[str]) -> None:
+        """Forget what is over and settled, and what is not listed any more. `walk` has ended; `known` is what it knows of."""
+        missing = [item_id for item_id, life in self._life_by_id.items() if life.walk < walk and item_id not in known]
+        for item_id in missing:
+            self._find_successor(item_id)
+        for item_id, life in tuple(self._life_by_id.items()):
+            # One walk may overlook what slipped past it while things were deleted; what two have missed is gone.
+            gone = life.walk < self._tidied_after and item_id not in known
+            if gone or (life.over and self.met.cover(life.born_at, item_id)):
+                self._forget(item_id)
+        self._tidied_after = walk
+        self._strangers = {
+            item_id: stranger
+            for item_id, stranger in self._strangers.items()
+            if born_at(stranger[0]) in self._ids_by_birth
+        }
 
     def _new_life(self, item: WorkItem, sight: Sight) -> _Life | None:
         born = born_at(item)
         met_before = self.met.cover(born, item.id)
         if over(item) and (met_before or (self.baseline and born < sight.cutoff)):
+            self._note_stranger(item, born, sight)
             return None
-        predecessor = None if self.baseline else self._predecessor(born, sight.walk)
+        predecessor = None if self.baseline else self._predecessor(born, sight.walk, met_before=met_before)
         if predecessor is not None:
             self.renamed(predecessor, item.id)
             return self._life_by_id[item.id]
@@ -170,16 +171,32 @@ class Witness:
             self._take_as_told(item, life)
         else:
             self._transitions.append(Transition(Step.CREATED, item))
-        self._life_by_id[item.id] = life
+        self._keep(item.id, life)
         return life
 
-    def _predecessor(self, born: float, walk: int) -> str | None:
+    def _predecessor(self, born: float, walk: int, *, met_before: bool) -> str | None:
         """Find the id under which an item was known that was handed out again, and is listed under a new one since.
 
         Should the walk meet the old id after all, the two have swapped lives that are alike, and the sum is right.
         """
-        alike = islice(self._waiting_by_birth.get(born, ()), ALIKE_LIMIT)
-        return next((item_id for item_id in alike if self._life_by_id[item_id].walk < walk), None)
+        for item_id, life in self._alike(born):
+            if life.walk < walk and (life.waits or (met_before and not life.over)):
+                return item_id
+        return None
+
+    def _note_stranger(self, item: WorkItem, born: float, sight: Sight) -> None:
+        """Keep an item that nobody remembers, if it may be one that got a new id and ended before it was seen again."""
+        if any(_may_become(life, item) for _, life in self._alike(born)):
+            self._strangers[item.id] = (item, sight)
+
+    def _find_successor(self, item_id: str) -> None:
+        life = self._life_by_id[item_id]
+        for item, sight in self._strangers.values():
+            if born_at(item) == life.born_at and _may_become(life, item):
+                del self._strangers[item.id]
+                self.renamed(item_id, item.id)
+                self.see(item, sight)
+                return
 
     def _take_as_told(self, item: WorkItem, life: _Life) -> None:
         life.acknowledged_at = _acknowledged_at(item)
@@ -203,15 +220,20 @@ class Witness:
         if not self.baseline and (undated or (at is not None and at > life.deaf_until)):
             self._transitions.append(Transition(step, item))
 
-    def _stops_waiting(self, item_id: str, life: _Life) -> None:
-        waiting = self._waiting_by_birth.get(life.born_at)
-        if waiting is not None:
-            waiting.pop(item_id, None)
-            if not waiting:
-                del self._waiting_by_birth[life.born_at]
+    def _keep(self, item_id: str, life: _Life) -> None:
+        self._life_by_id[item_id] = life
+        self._ids_by_birth.setdefault(life.born_at, {})[item_id] = None
 
     def _forget(self, item_id: str) -> None:
-        self._stops_waiting(item_id, self._life_by_id.pop(item_id))
+        birth = self._life_by_id.pop(item_id).born_at
+        alike = self._ids_by_birth[birth]
+        del alike[item_id]
+        if not alike:
+            del self._ids_by_birth[birth]
+
+    def _alike(self, birth: float) -> Iterator[tuple[str, _Life]]:
+        for item_id in islice(self._ids_by_birth.get(birth, ()), ALIKE_LIMIT):
+            yield item_id, self._life_by_id[item_id]
 
 
 def _acknowledged_at(item: WorkItem) -> float | None:
@@ -230,3 +252,7 @@ def _is_news(at: float | None, told_at: float | None) -> bool:
     if at is None or at == told_at:
         return False
     return told_at is None or LONG_AGO not in {at, told_at}
+
+
+def _may_become(life: _Life, item: WorkItem) -> bool:
+    return not life.over and item.stopped_at is not None and item.stopped_at > life.seen_at - CLOCK_ERROR_S
