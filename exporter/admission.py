@@ -137,7 +137,9 @@ class Admission:
     def _schedule(self) -> None:
         if not self._dispatching:
             self._dispatching = True
-            asyncio.get_running_loop().call_soon(self._dispatch)
+            loop = asyncio.get_running_loop()
+            # One turn later than the next: whoever is started by those that ask in this turn shall be heard as well.
+            loop.call_soon(loop.call_soon, self._dispatch)
 
     def _dispatch(self) -> None:
         self._dispatching = False
