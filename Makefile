@@ -25,7 +25,8 @@ unit: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not e2e" -n $(JOBS) --cov --cov-report=term
 
 e2e: $(VENV)/.test
-	$(BIN)/python -m pytest -m e2e -n $(JOBS)
+	$(BIN)/python -m pytest -m "e2e and not alone" -n $(JOBS)
+	$(BIN)/python -m pytest -m "e2e and alone"
 
 bench: $(VENV)/.bench    ## measure, beside a naive exporter, and renew docs/benchmarks
 	$(BIN)/python -m tests.benchmark

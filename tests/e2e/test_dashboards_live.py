@@ -45,8 +45,6 @@ def test_every_query_of_every_panel_returns_data(tmp_path: Path) -> None:
         config = {**scrape_config(target), "rule_files": shortened_rules(tmp_path)}
         with prometheus_server(config, tmp_path) as prometheus:
             assert_all_have_data(prometheus, [query for query in queries if query.place not in EMPTY_WHEN_WELL])
-            empty = {query.place for query in queries if not has_data(prometheus, query)}
-            assert empty >= set(EMPTY_WHEN_WELL)
             for name in DASHBOARDS:
                 assert_variables_have_values(prometheus, name)
             assert not prometheus.complaints()

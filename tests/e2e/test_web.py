@@ -231,6 +231,7 @@ def memory_mib(exporter: Exporter) -> float:
     return int(resident[1]) / 1024
 
 
+@pytest.mark.alone
 def test_slow_and_hostile_clients_keep_nobody_waiting(config: Path, tmp_path: Path) -> None:
     slow = b"GET /metrics HTTP/1.1\r\nHost: exporter\r\nX-Slow: "
     unread = b"GET /metrics HTTP/1.1\r\nHost: exporter\r\n\r\n" * 100
