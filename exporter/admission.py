@@ -162,9 +162,13 @@ class Admission:
         for heap in self._waiting.values():
             while heap and heap[0].granted.done():
                 heapq.heappop(heap)
-        suspects_full = self._running[True] >= max(1, self._concurrency // 2)
+        suspects_full = self._running[True] >= self._share_of_suspects()
         heaps = [heap for suspect, heap in self._waiting.items() if heap and not (suspect and suspects_full)]
         return heapq.heappop(min(heaps)) if heaps else None
+
+    def _share_of_suspects(self) -> int:
+        """Half of the slots; of a single one, what the others leave."""
+        return self._concurrency // 2 or int(not self._waiting[False])
 
     def _serve(self, request: _Request) -> None:
         turn = request.turn

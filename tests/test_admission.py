@@ -166,6 +166,17 @@ async def test_environments_that_hung_share_half_of_the_slots(concurrency: int, 
     assert await calls.free_slots() == concurrency
 
 
+async def test_a_single_slot_is_for_environments_that_hung_once_no_other_wants_it() -> None:
+    calls = Calls(concurrency=1)
+    calls.start("suspect", stats(0.0, suspect=True))
+    calls.start("sound stats", stats(5.0))
+    calls.start("sound list", Turn(spend=Spend.SEGMENT, stale_since=5.0))
+    await settled()
+    assert calls.running == ["sound stats"]
+    await calls.end_all()
+    assert calls.order == ["sound stats", "sound list", "suspect"]
+
+
 async def test_sound_environments_may_have_every_slot() -> None:
     calls = Calls(concurrency=4)
     for number in range(6):
