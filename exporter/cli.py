@@ -23,7 +23,7 @@ from exporter.exposition import Wanted, expose
 from exporter.login import THREAD_NAME as PASSWORDS
 from exporter.plan import plan
 from exporter.secret import EnvSecret
-from exporter.server import WebSettings
+from exporter.server import TAKEN_PATHS, WebSettings
 from exporter.serving import AddressError, listen, parse_address
 
 if TYPE_CHECKING:
@@ -61,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AddressError as refused:
         print(f"managed-agents-exporter: {refused}", file=sys.stderr)
         code = 1
+    except KeyboardInterrupt:
+        print("managed-agents-exporter: interrupted", file=sys.stderr)
+        code = 1
     return _leave(code)
 
 
@@ -72,8 +75,11 @@ def _run(options: argparse.Namespace, logger: log.Log) -> int:
     configuration = _configuration(options)
     if check := getattr(options, "config.check"):
         code = _check(configuration, lambda: _doorkeeper(options, logger))
-        return code if check == OFFLINE else _in_loop(lambda: _examine(App(_settings(options, logger, configuration))))
-    app = App(_settings(options, logger, configuration))
+        if check == OFFLINE:
+            return code
+    app = App(_settings(options, _doorkeeper(options, logger), logger, configuration))
+    if check:
+        return _in_loop(lambda: _examine(app))
     if options.once:
         return _in_loop(lambda: _once(app))
     sockets = _listen(options)
@@ -92,21 +98,25 @@ def _doorkeeper(options: argparse.Namespace, logger: log.Log) -> Doorkeeper:
     return Doorkeeper(None if path is None else Path(path), logger)
 
 
-def _settings(options: argparse.Namespace, logger: log.Log, configuration: Callable[[], Config]) -> Settings:
-    door = _doorkeeper(options, logger)
+def _settings(
+    options: argparse.Namespace, door: Doorkeeper, logger: log.Log, configuration: Callable[[], Config]
+) -> Settings:
     return Settings(load=configuration, web=_web(options), door=door, clock=Clock(), log=logger)
 
 
 def _check(configuration: Callable[[], Config], door: Callable[[], Doorkeeper]) -> int:
+    config = None
     problems: list[str] = []
-    for read in (configuration, door):
-        try:
-            read()
-        except ConfigError as refused:
-            problems += refused.problems
-    if problems:
+    try:
+        config = configuration()
+    except ConfigError as refused:
+        problems += refused.problems
+    try:
+        door()
+    except ConfigError as refused:
+        problems += refused.problems
+    if config is None or problems:
         raise ConfigError(tuple(problems))
-    config = configuration()
     for line in plan(config, environments=len(config.environments)).lines():
         print(line)
     return 0
@@ -155,10 +165,13 @@ async def _serve_simulator(address: str) -> int:
 
 
 async def _serve_demo(options: argparse.Namespace, logger: log.Log) -> int:
+    door = _doorkeeper(
+        options, logger
+    )  # refused here, not inside the simulator's tasks: they would wrap what is raised
     sockets = [] if options.once else _listen(options)
     async with _simulator("127.0.0.1:0") as (simulator, base_url):
         config = _demo_config(simulator, base_url)
-        app = App(_settings(options, logger, lambda: config))
+        app = App(_settings(options, door, logger, lambda: config))
         if options.once:
             return await _once(app)
         for listener in sockets:
@@ -338,4 +351,6 @@ def _positive(text: str) -> int:
 def _path(text: str) -> str:
     if not text.startswith("/") or text == "/" or any(character in text for character in "?#{} "):
         raise argparse.ArgumentTypeError(f"{text!r} is not a path like /metrics")
+    if text in TAKEN_PATHS:
+        raise argparse.ArgumentTypeError(f"{text!r} is a path that answers something else")
     return text

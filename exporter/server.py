@@ -33,6 +33,8 @@ TARGET_REFUSED = "The probe needs exactly one target: the id or name of an envir
 BUSY = "Too many scrapes at once; --web.max-requests sets how many are served.\n"
 LIFECYCLE_OFF = "Reloading over HTTP is off; --web.enable-lifecycle allows it.\n"
 UNDISCOVERED = "The organisation's environments have not been listed yet.\n"
+TAKEN_PATHS = frozenset({"/probe", "/sd", "/-/healthy", "/-/ready", "/-/reload"})
+"""The routes beside the metrics and the page."""
 SECURITY_HEADERS = {
     "Content-Security-Policy": page.POLICY,
     "X-Content-Type-Options": "nosniff",

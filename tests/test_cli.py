@@ -49,6 +49,8 @@ def test_bad_usage_ends_with_2() -> None:
         ["--no-such-flag"],
         ["--web.max-requests=0"],
         ["--web.telemetry-path=metrics"],
+        ["--web.telemetry-path=/probe"],
+        ["--web.telemetry-path=/-/healthy"],
         ["--log.level=loud"],
     ):
         ended = run(*arguments)
@@ -91,6 +93,44 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert len(ended.stderr.splitlines()) == 1
     assert f"cannot listen on {taken}" in ended.stderr
+
+
+@pytest.mark.parametrize("mode", [["--demo"], ["--demo", "--once"]])
+def test_a_bad_web_configuration_is_one_line_in_the_demo_too(mode: list[str], tmp_path: Path) -> None:
+    ended = run(*mode, f"--web.config.file={tmp_path / 'none.yml'}", f"--web.listen-address=127.0.0.1:{free_port()}")
+    assert ended.returncode == 1
+    assert ended.stderr == f"managed-agents-exporter: {tmp_path / 'none.yml'}: no such file\n"
+
+
+def test_a_configuration_that_can_be_read_once_only_is_checked(simulator: Running, tmp_path: Path) -> None:
+    config = write_config(tmp_path, simulator).read_bytes()
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb") as pipe:
+        pipe.write(config)
+    with os.fdopen(reader, "rb") as piped:
+        ended = subprocess.run(
+            [*COMMAND, "--config.check", "--config.file=/dev/stdin"],
+            stdin=piped,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert ended.returncode == 0, ended.stderr
+    assert "environments: 1" in ended.stdout
+
+
+def test_a_single_read_that_is_interrupted_says_so_without_a_traceback(simulator: Running, tmp_path: Path) -> None:
+    simulator.call(simulator.options.inject, "hang", call="stats")
+    config = write_config(tmp_path, simulator)
+    with subprocess.Popen([*COMMAND, "--once", f"--config.file={config}"], stderr=subprocess.PIPE, text=True) as once:
+        while simulator.calls.count("stats") == 0:
+            time.sleep(0.02)
+        once.send_signal(signal.SIGINT)
+        _, stderr = once.communicate(timeout=10)
+    assert once.returncode == 1
+    assert "Traceback" not in stderr
+    assert stderr.endswith("managed-agents-exporter: interrupted\n")
 
 
 def test_every_problem_of_a_file_is_told_with_its_place(tmp_path: Path) -> None:
