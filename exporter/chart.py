@@ -25,22 +25,21 @@ one that should be within it is gone.
 
 from __future__ import annotations
 
-import enum
-from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from exporter.cut import INFINITY, Cut, Cuts
 from exporter.span import BEFORE_EVERYTHING, Spans
 from exporter.transition import Sight, born_at, over
-from exporter.walk import Contradiction, Cut, Order, Walk
+from exporter.walk import Contradiction, Order, Walk
 from exporter.wire import State
 
 if TYPE_CHECKING:
+    from exporter.cut import CursorKind, Places
     from exporter.transition import Witness
     from exporter.wire import WorkItem, WorkPage
 
-INFINITY = float("inf")
 FINAL_STATES = (State.STOPPED, State.UNKNOWN)
 RANK_BY_STATE = {
     state: rank
@@ -48,12 +47,6 @@ RANK_BY_STATE = {
         (State.UNKNOWN, State.QUEUED, State.STARTING, State.ACTIVE, State.STOPPING, State.STOPPED)
     )
 }
-
-
-class CursorKind(enum.Enum):
-    UNKNOWN = "unknown"
-    KEY = "key"
-    POSITION = "position"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +93,8 @@ class _Stretch:
     low: float
     high: float
     next_cursor: str | None
+    now: float
+    sight: Sight
 
     @property
     def end(self) -> int:
@@ -111,7 +106,6 @@ class Chart:
 
     def __init__(self, witness: Witness, *, order: Order = Order.UNKNOWN) -> None:
         self.order = order
-        self.cursor_kind = CursorKind.UNKNOWN
         self.live: dict[str, Known] = {}
         self.recent: dict[str, Known] = {}
         self.sealed = dict.fromkeys(FINAL_STATES, 0)
@@ -125,11 +119,10 @@ class Chart:
         self._floor = BEFORE_EVERYTHING
         self._read = 0
         self._page_length = 1
-        self._shift = 0
         self._first_settled = 0
         self._edge = -INFINITY
         self._start = self._start_before = Cut(None)
-        self._cuts = [self._start]
+        self._cuts = Cuts(self._start)
         self._walk: Walk | None = None
         self._walks = 0
         self._walk_asked = self._walk_blocked = False
@@ -142,7 +135,11 @@ class Chart:
 
     @property
     def ordered(self) -> bool:
-        return self.order in {Order.NEWEST_FIRST, Order.OLDEST_FIRST}
+        return self.order is Order.NEWEST_FIRST or self.order is Order.OLDEST_FIRST
+
+    @property
+    def cursor_kind(self) -> CursorKind:
+        return self._cuts.kind
 
     @property
     def segments(self) -> int:
@@ -168,7 +165,7 @@ class Chart:
         self._births_of_strangers.clear()
         if self._walk is not None and (not self._walk.pages or self.order is Order.OLDEST_FIRST):
             self._walk = None
-        self._drop_useless_cuts()
+        self._cuts.drop_useless((known.offset for known in self.live.values()), keep=self._start)
 
     def wanted(self) -> list[Errand]:
         """Answer the pages that may be asked for now, each once."""
@@ -193,7 +190,7 @@ class Chart:
         """Do without a cursor that the server refuses. False: there is no other way to go on."""
         if not errand.is_walk:
             self._segments_asked -= 1
-            self._cuts = [cut for cut in self._cuts if cut is not errand.cut]
+            self._cuts.remove(errand.cut)
             return True
         if self.order is not Order.NEWEST_FIRST or self.ended_in is None or self._refused_in == self._read:
             return False
@@ -226,43 +223,28 @@ class Chart:
         unread = [known for known in self.live.values() if known.read != self._read and known.offset < limit]
         if not unread:
             return []
-        cut_by_place = {self._place(cut): cut for cut in self._cuts}
-        places = sorted(cut_by_place)
+        places = self._cuts.chart()
         for known in unread:
-            self._look_elsewhere(known, cut_by_place, places)
+            self._look_elsewhere(known, places)
         errands: list[Errand] = []
         for known in sorted(unread, key=lambda known: known.offset):
-            if errands and known.offset < self._place(errands[-1].cut) + self._page_length:
+            if errands and known.offset < self._cuts.place(errands[-1].cut) + self._page_length:
                 errands[-1].expected.append(known)
                 errands[-1].stale_since = min(errands[-1].stale_since, known.read_at)
                 continue
-            cut = cut_by_place[_floor(places, known.offset)]
+            cut = places.nearest(known.offset)
             if cut.missed_in != self._read:
                 errands.append(Errand(cut, known.read_at, [known]))
         return errands
 
-    def _look_elsewhere(self, known: Known, cut_by_place: dict[int, Cut], places: list[int]) -> None:
+    def _look_elsewhere(self, known: Known, places: Places) -> None:
         """Move an item's supposed offset off the pages that were read and don't show it."""
-        w, seen = self._w(known.item), set[int]()
-        while (cut := cut_by_place[place := _floor(places, known.offset)]).called_in == self._read:
-            if place in seen:
+        w, seen = self._w(known.item), set[Cut]()
+        while (cut := places.nearest(known.offset)).called_in == self._read:
+            if cut in seen:
                 raise Contradiction("a live item can't be found where it must be")
-            seen.add(place)
-            known.offset = max(known.offset, cut.told_end) if w >= cut.told_high else place - 1
-
-    def _place(self, cut: Cut) -> int:
-        """Answer the offset that the cut has by now: a key moves with its item, a position stays."""
-        if cut.cursor is None or self.cursor_kind is CursorKind.POSITION:
-            return cut.offset
-        return cut.offset + self._shift - cut.shift
-
-    def _drop_useless_cuts(self) -> None:
-        cut_by_place = {self._place(cut): cut for cut in self._cuts}
-        places = sorted(cut_by_place)
-        useful = {_floor(places, known.offset) for known in self.live.values()}
-        self._cuts = [
-            cut for place, cut in cut_by_place.items() if place in useful or cut.cursor is None or cut is self._start
-        ]
+            seen.add(cut)
+            known.offset = max(known.offset, cut.told_end) if w >= cut.told_high else self._cuts.place(cut) - 1
 
     # ---- what was answered
 
@@ -281,31 +263,30 @@ class Chart:
 
     def _take_segment(self, errand: Errand, page: WorkPage, moment: Moment) -> None:
         self._check_order(page.items)
-        self._learn_kind(errand.cut, page.items)
-        stretch = self._stretch(errand.cut, page)
+        cut = errand.cut
+        if self.order is Order.NEWEST_FIRST and cut.cursor is not None and cut.issued_in != self._read and page.items:
+            self._cuts.learn_kind(cut, self._w(page.items[0]), {item.id for item in page.items})
+        stretch = self._stretch(cut, page, moment)
         for offset, item in enumerate(stretch.items, stretch.offset):
-            known = self._known(item, stretch, moment)
+            known = self._known(item, stretch)
             if known is not None:
-                self._renew(known, item, offset, moment)
+                self._renew(known, item, offset, stretch)
         if page.next_cursor is not None:
-            self._cuts.append(self._next_cut(stretch, page.next_cursor))
+            self._cuts.add([self._next_cut(stretch, page.next_cursor)])
         self._dismiss_missing(stretch)
 
     def _go_on(self, walk: Walk, page: WorkPage, moment: Moment) -> None:
         self._walk_asked = False
         if not walk.pages:
             walk.began_at, walk.cutoff = moment.now, max(moment.cutoff, self._floor)
-        moment = replace(moment, cutoff=walk.cutoff)
         walk.pages += 1
         self._learn_order(walk, page.items)
-        stretch = self._stretch(walk.cut, page)
+        stretch = self._stretch(walk.cut, page, replace(moment, cutoff=walk.cutoff))
         if self.order is Order.OLDEST_FIRST and walk.pages == 1:
             self._check_gap(stretch)
         if stretch.items:
             stretch.cut.first_w = self._w(stretch.items[0])
-        got_on = [
-            self._pass(walk, item, offset, stretch, moment) for offset, item in enumerate(stretch.items, stretch.offset)
-        ]
+        got_on = [self._pass(walk, item, offset, stretch) for offset, item in enumerate(stretch.items, stretch.offset)]
         walk.check_progress(page.next_cursor, got_on=any(got_on))
         ends = page.next_cursor is None or walk.first_known is not None
         self._settle(walk, stretch, ends=ends)
@@ -315,7 +296,7 @@ class Chart:
         if ends:
             self._finish(walk, stretch)
 
-    def _pass(self, walk: Walk, item: WorkItem, offset: int, stretch: _Stretch, moment: Moment) -> bool:
+    def _pass(self, walk: Walk, item: WorkItem, offset: int, stretch: _Stretch) -> bool:
         """Take one item of a walk. Tells whether the walk has not been there before."""
         created_at = born_at(item)
         beyond = walk.advance(self._w(item), item.id) if self.ordered else not walk.met_lately(item.id)
@@ -324,29 +305,29 @@ class Chart:
                 walk.first_settled = offset
             if walk.first_known is None and created_at < self._floor:
                 walk.first_known = offset
-        known = self._known(item, stretch, moment)
+        known = self._known(item, stretch)
         if known is not None:
-            self._renew(known, item, offset, moment)
+            self._renew(known, item, offset, stretch)
             known.walk = walk.number
             if created_at < walk.cutoff and self.recent.pop(item.id, None) is not None:
                 self._keep(known)
         elif not self._met.cover(created_at, item.id) and (beyond or self.ordered):
-            self._witness.see(item, self._sight(moment))
-            known = Known(item, offset, self._read, moment.now, walk.number)
+            self._witness.see(item, stretch.sight)
+            known = Known(item, offset, self._read, stretch.now, walk.number)
             if created_at < walk.cutoff:
                 self._keep(known)
             else:
                 self.recent[item.id] = known
         return beyond
 
-    def _known(self, item: WorkItem, stretch: _Stretch, moment: Moment) -> Known | None:
+    def _known(self, item: WorkItem, stretch: _Stretch) -> Known | None:
         known = self.live.get(item.id) or self.recent.get(item.id)
         if known is not None or not self._met.cover(born_at(item), item.id):
             return known
         if over(item):
             if item.created_at in self._births_of_live:
                 self._births_of_strangers.add(item.created_at)
-                self._witness.see(item, self._sight(moment))
+                self._witness.see(item, stretch.sight)
             return None
         return self._under_its_old_id(item, stretch)
 
@@ -360,17 +341,14 @@ class Chart:
                 return known
         raise Contradiction("an item that was over is alive again")
 
-    def _renew(self, known: Known, item: WorkItem, offset: int, moment: Moment) -> None:
+    def _renew(self, known: Known, item: WorkItem, offset: int, stretch: _Stretch) -> None:
         known.offset = offset
         if known.read == self._read and RANK_BY_STATE[item.state] < RANK_BY_STATE[known.item.state]:
             return  # of two answers that were under way at once, this one is the older
-        known.item, known.read, known.read_at = item, self._read, moment.now
-        self._witness.see(item, self._sight(moment))
+        known.item, known.read, known.read_at = item, self._read, stretch.now
+        self._witness.see(item, stretch.sight)
         if over(item) and self.live.pop(item.id, None) is not None:
             self.sealed[item.state] += 1
-
-    def _sight(self, moment: Moment) -> Sight:
-        return Sight(self._walks, moment.server_now, moment.cutoff)
 
     def _keep(self, known: Known) -> None:
         if over(known.item):
@@ -380,21 +358,23 @@ class Chart:
 
     # ---- what a page proves
 
-    def _stretch(self, cut: Cut, page: WorkPage) -> _Stretch:
+    def _stretch(self, cut: Cut, page: WorkPage, moment: Moment) -> _Stretch:
         items = tuple({item.id: item for item in page.items}.values())
         first = self._w(items[0]) if items else INFINITY
         low = cut.low if cut.issued_in == self._read or cut.cursor is None else first
         high = INFINITY if page.next_cursor is None else self._w(items[-1]) if items else low
+        offset = self._cuts.place(cut)
+        cut.told_high, cut.told_end = high, offset + len(items)
         ids = frozenset(item.id for item in items)
-        cut.told_high, cut.told_end = high, self._place(cut) + len(items)
-        return _Stretch(cut, items, ids, self._place(cut), low, high, page.next_cursor)
+        sight = Sight(self._walks, moment.server_now, moment.cutoff)
+        return _Stretch(cut, items, ids, offset, low, high, page.next_cursor, moment.now, sight)
 
     def _next_cut(self, stretch: _Stretch, cursor: str) -> Cut:
         last = stretch.items[-1] if stretch.items else None
         return Cut(
             cursor,
             offset=stretch.end,
-            shift=self._shift,
+            shift=self._cuts.shift,
             after_id=last.id if last else stretch.cut.after_id,
             after_w=self._w(last) if last else stretch.cut.after_w,
             # What a page says of the items before it is void when the order is learnt only later.
@@ -449,7 +429,7 @@ class Chart:
             walk.cut.settled = bool(stretch.items) and born_at(stretch.items[-1]) < walk.cutoff
             self._go_ahead(walk, stretch)
         if self.order is Order.OLDEST_FIRST:
-            self._cuts += walk.cuts
+            self._cuts.add(walk.cuts)
             walk.cuts.clear()
 
     def _go_ahead(self, walk: Walk, stretch: _Stretch) -> None:
@@ -477,15 +457,15 @@ class Chart:
     def _move_frame(self, walk: Walk, stretch: _Stretch) -> None:
         arrived = 0 if walk.first_known is None else walk.first_known - self._first_settled
         self._first_settled = stretch.end if walk.first_settled is None else walk.first_settled
-        self._shift += arrived
+        self._cuts.shift += arrived
         for known in self.live.values():
             if known.walk != walk.number:
                 known.offset += arrived
         if stretch.next_cursor is not None:
             walk.cuts.append(walk.cut)
         for cut in walk.cuts:
-            cut.shift = self._shift
-        self._cuts += walk.cuts
+            cut.shift = self._cuts.shift
+        self._cuts.add(walk.cuts)
 
     def _check_complete(self) -> None:
         if self.complete or self.ended_in is None:
@@ -507,21 +487,8 @@ class Chart:
     def _check_order(self, items: tuple[WorkItem, ...]) -> None:
         if not self.ordered:
             return
-        if any(item.created_at is None for item in items) or any(
-            self._w(later) < self._w(earlier) for earlier, later in pairwise(items)
-        ):
+        births = [item.created_at for item in items]
+        if self.order is Order.NEWEST_FIRST:
+            births.reverse()
+        if any(one is None or other is None or other < one for one, other in pairwise([*births[:1], *births])):
             raise Contradiction("the list is not in the order it seemed to be in", disorder=True)
-
-    def _learn_kind(self, cut: Cut, items: tuple[WorkItem, ...]) -> None:
-        """Newest first, arrivals push items behind a position; a key moves along with them."""
-        if self.order is not Order.NEWEST_FIRST or cut.cursor is None or cut.issued_in == self._read or not items:
-            return
-        if self._w(items[0]) < cut.after_w or any(item.id == cut.after_id for item in items):
-            self.cursor_kind = CursorKind.POSITION
-        elif self.cursor_kind is CursorKind.UNKNOWN and cut.shift != self._shift:
-            self.cursor_kind = CursorKind.KEY
-
-
-def _floor(places: list[int], offset: int) -> int:
-    """Answer the last place at or before the offset; the first when there is none."""
-    return places[max(0, bisect_right(places, offset) - 1)]

@@ -26,7 +26,8 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.chart import Chart, CursorKind, Moment
+from exporter.chart import Chart, Moment
+from exporter.cut import CursorKind
 from exporter.transition import CLOCK_ERROR_S, Witness
 from exporter.walk import Contradiction, Order
 from exporter.wire import State

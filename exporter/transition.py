@@ -81,13 +81,9 @@ def over(item: WorkItem) -> bool:
 
 def born_at(item: WorkItem) -> float:
     """Answer when the item began to exist, as far as that is legible."""
-    instants = (
-        item.created_at,
-        item.acknowledged_at,
-        item.started_at,
-        item.stop_requested_at,
-        item.stopped_at,
-    )
+    if item.created_at is not None:
+        return item.created_at
+    instants = (item.acknowledged_at, item.started_at, item.stop_requested_at, item.stopped_at)
     return next((instant for instant in instants if instant is not None), LONG_AGO)
 
 

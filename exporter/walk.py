@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from exporter.cut import Cut
     from exporter.wire import WorkItem
 
 EVIDENCE = 8
@@ -32,31 +33,6 @@ class Contradiction(Exception):  # noqa: N818 - the list contradicts itself; not
     def __init__(self, text: str, *, disorder: bool = False) -> None:
         super().__init__(text)
         self.disorder = disorder
-
-
-@dataclass(slots=True, eq=False)
-class Cut:
-    """A place between two items, and the cursor that leads there; None leads to the start of the list.
-
-    `offset`: items before it when it was issued; `shift`: how far the list had moved by then. `after_id`, `after_w`: the
-    item before it. `low`: within the read that issued it, nothing lies unread between this `w` and the cut. `settled`:
-    nothing can be inserted before it any more. `first_w`: that of the item behind it, when a walk last came by. `told_high`, `told_end`: the `w` and the offset that its page reached in the
-    read `called_in`.
-    """
-
-    cursor: str | None
-    offset: int = 0
-    shift: int = 0
-    after_id: str = ""
-    after_w: float = -INFINITY
-    issued_in: int = 0
-    low: float = -INFINITY
-    settled: bool = False
-    first_w: float = INFINITY
-    called_in: int = 0
-    told_high: float = -INFINITY
-    told_end: int = 0
-    missed_in: int = 0
 
 
 class Bearing:

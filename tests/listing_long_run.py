@@ -1,6 +1,6 @@
-"""Random lives of random environments against their truth, for as long as one likes. By hand:
+"""Random lives of random environments against their truth, for as long as one likes.
 
-python -m tests.listing_long_run --steps 200000 [--seed 1] [--only SEED]
+By hand: `python -m tests.listing_long_run --steps 200000 [--seed 1] [--only SEED]`.
 """
 
 from __future__ import annotations
