@@ -91,9 +91,15 @@ class Admission:
         if request.scope.cancelled_caught:
             raise Evicted
 
-    def refused(self, retry_after_s: float | None) -> None:
-        """Note a 429 or 529: no call is made for `retry_after_s`, or for a growing time where it is None."""
-        self._budget.refused(retry_after_s, now=self._monotonic())
+    def refused(self, retry_after_s: float | None) -> bool:
+        """Note a 429 or 529: no call is made for `retry_after_s`, or for a growing time where it is None. True: that is news."""
+        return self._budget.refused(retry_after_s, now=self._monotonic())
+
+    @property
+    def wait_s(self) -> float:
+        """How long no call is made from now on."""
+        now = self._monotonic()
+        return (self._budget.waits_until(now) or now) - now
 
     def answered(self) -> None:
         """Note any other answer."""

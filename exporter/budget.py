@@ -156,8 +156,11 @@ class Budget:
             self._note(spend, demand, now)
         return True
 
-    def refused(self, retry_after_s: float | None, *, now: float) -> None:
-        """Stop everybody after a 429 or 529 for `retry_after_s`, or for a growing time where it didn't say."""
+    def refused(self, retry_after_s: float | None, *, now: float) -> bool:
+        """Stop everybody after a 429 or 529 for `retry_after_s`, or for a growing time where it didn't say.
+
+        Answers whether that is news: the first wait since the API last answered something else.
+        """
         already_waiting = now < self._no_call_before
         if not already_waiting:
             self._refill(now)
@@ -174,6 +177,7 @@ class Budget:
         self._tokens = 0.0
         self._at = self._no_call_before
         self._slack_by_spend.clear()
+        return self._waits == 1 and not already_waiting
 
     def answered(self) -> None:
         """Let the next wait start small again: the API answered something other than a refusal."""

@@ -202,7 +202,7 @@ class _Caller:
         except Evicted:
             raise ApiError("timeout", "no answer while other environments waited for their turn") from None
         received_at = clock.wall()
-        self._check(answer, received_at)
+        self._check(get.source, answer, received_at)
         value = self._understand(get, answer)
         return Reply(value, received_at, server_ahead_s(answer.headers.get("date"), sent_at, received_at))
 
@@ -227,11 +227,18 @@ class _Caller:
             self._upstream.observer.request_sent(get.source, code, monotonic() - started)
         return answer
 
-    def _check(self, answer: Answer, received_at: float) -> None:
-        if answer.status in {TOO_MANY_REQUESTS, OVERLOADED}:
-            self._upstream.admission.refused(retry_after_s(answer.headers, received_at))
-        else:
-            self._upstream.admission.answered()
+    def _check(self, source: Source, answer: Answer, received_at: float) -> None:
+        admission = self._upstream.admission
+        if answer.status not in {TOO_MANY_REQUESTS, OVERLOADED}:
+            admission.answered()
+        elif admission.refused(retry_after_s(answer.headers, received_at)):
+            self._upstream.log.warning(
+                "calls_paused",
+                source=source,
+                status=answer.status,
+                request_id=_request_id(answer),
+                wait_s=round(admission.wait_s, 1),
+            )
         if answer.status != OK:
             raise _failure(answer)
 

@@ -444,6 +444,19 @@ DATE = "Wed, 01 Jul 2026 08:15:01 GMT"
 MINUTE_LATER = "Wed, 01 Jul 2026 08:16:01 GMT"
 
 
+async def test_a_wait_is_logged_once_until_the_api_answers_something_else(caplog: pytest.LogCaptureFixture) -> None:
+    full = answer(429, headers={"retry-after": "7"})
+    around, script = Surroundings(), Script([full, full, answer(), full])
+    api = work_api(around, script)
+    logged = []
+    for _ in range(4):
+        caplog.clear()
+        await outcome_of(api)
+        logged.append([record.__dict__["fields"]["wait_s"] for record in caplog.records])
+        around.now += 60
+    assert logged == [[7.0], [], [], [7.0]]
+
+
 @pytest.mark.parametrize("status", [429, 529])
 @pytest.mark.parametrize(
     ("headers", "wait_s"),
