@@ -32,8 +32,11 @@ MIN_INTERVAL_TOLERANCE_S = 0.05
 """Prometheus is punctual to some milliseconds: a scrape that early for a new read gets one nevertheless."""
 LEAST_TIME_FOR_HISTORY_S = 1.0
 BACKGROUND_CALL_S = 5.0
+MOST_CONTRADICTIONS = 1
+"""A read survives one: its list is walked anew. At a second the ledger gives up until the next read."""
 CURSOR_REFUSED = frozenset({400, 404, 410})
 BAD_REQUEST = 400
+NEVER_ENDS = "the list can't be walked to its end: a cursor repeats or is refused, also when it is walked anew"
 NOT_SELF_HOSTED = "not a self-hosted environment: its queue is blank and it has no list of work"
 
 V = TypeVar("V", Queue, Work)
@@ -86,6 +89,7 @@ class EnvironmentReader:
         self._ledger_lock = anyio.Lock()
         self._tally = Tally(settings.work.duration_buckets)
         self._baseline = False
+        self._contradictions = 0
         self._background: list[Call] = []
 
     @property
@@ -316,10 +320,15 @@ class EnvironmentReader:
         track = self._list
         self._background = read.background
         listing = self.ledger.listing()
+        contradictions = listing.contradictions - self._contradictions
+        self._contradictions = listing.contradictions
         self._baseline = self._baseline or listing.complete
         self._observer.schema_drifted(self._tally.observe(self.ledger.drain()))
         if read.failure is not None:
             self._fail("list", track, read.failure)
+            return
+        if contradictions > MOST_CONTRADICTIONS and not listing.complete:
+            self._fail("list", track, ApiError("protocol", NEVER_ENDS))
             return
         if read.newest is None:
             track.began_at = NEVER

@@ -256,6 +256,24 @@ async def test_a_hanging_list_costs_only_the_listing() -> None:
     assert problem.reason == "timeout"
 
 
+class RepeatingCursor(Server):
+    async def get(self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float) -> Answer:
+        told = await super().get(url, query=query, headers=headers, timeout_s=timeout_s)
+        return told if url.endswith("/stats") else Answer(200, {}, b'{"data": [], "next_page": "again"}')
+
+
+async def test_a_list_that_never_ends_fails_and_says_why() -> None:
+    one = rig()
+    one.server = RepeatingCursor()
+    one.reader = one.new_reader("env_1")
+    snapshot = await one.scrape()
+    assert snapshot.queue is not None
+    assert snapshot.work is None
+    assert snapshot.work_problem is not None
+    assert "a cursor repeats" in snapshot.work_problem.text
+    assert one.seen.failed == [("list", "protocol")]
+
+
 @dataclass
 class StatsOnly:
     """Answers stats; a list hangs until it is cancelled."""
