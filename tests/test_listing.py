@@ -372,6 +372,40 @@ def test_a_server_that_refuses_every_cursor_ends_the_read_incomplete() -> None:
     assert not ledger.listing().complete
 
 
+def test_the_end_of_a_list_of_positions_that_slips_away_is_noticed_at_once() -> None:
+    rules = Rules(order="oldest_first", cursors="position", page_max=100)
+    scenario = Scenario(rules, page_size=100, history=250, seed=1)
+    scenario.pass_time(60)
+    scenario.read_quietly()
+    scenario.environment.delete_stopped(60)
+    scenario.create(55)
+    scenario.pass_time(15)
+    scenario.read()
+    assert scenario.reader.listing().contradictions == 1
+    assert scenario.reader.listing().complete
+    assert scenario.reader.listing().count_by_state == scenario.reader.true_counts()
+    assert scenario.reader.tally.view().created == 55
+
+
+def test_live_items_that_slip_before_their_page_are_found_again() -> None:
+    rules = Rules(order="oldest_first", cursors="position", page_max=100)
+    scenario = Scenario(rules, page_size=100, history=205, seed=1)
+    scenario.create(1)
+    scenario.pass_time(1000)
+    scenario.environment.add_finished(350, spacing_s=0.5)
+    scenario.pass_time(60)
+    scenario.read_quietly()
+    scenario.environment.delete_stopped(10)
+    scenario.pass_time(15)
+    scenario.read()
+    scenario.stop(0, force=True)
+    scenario.pass_time(15)
+    scenario.read()
+    assert scenario.reader.listing().live == 0
+    assert scenario.reader.listing().contradictions == 0
+    assert scenario.reader.tally.view().finished_by_outcome["never_acknowledged"] == 1
+
+
 # ---- resync
 
 
