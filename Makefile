@@ -2,6 +2,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 3
+# Simulated days and millions of items: measuring their coverage would take longer than all the rest.
+LONG   := tests/test_listing_day.py tests/test_listing_machine.py tests/test_listing_cost.py
 LOCK   := uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --quiet
 
 .PHONY: demo test check unit e2e lint types bench lock clean
@@ -22,7 +24,8 @@ types: $(VENV)/.test
 	$(BIN)/mypy
 
 unit: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not e2e" -n $(JOBS) --cov --cov-report=term
+	$(BIN)/python -m pytest -m "not e2e" -n $(JOBS) --cov --cov-report=term $(LONG:%=--ignore=%)
+	$(BIN)/python -m pytest -n $(JOBS) $(LONG)
 
 e2e: $(VENV)/.test
 	$(BIN)/python -m pytest -m "e2e and not alone" -n $(JOBS)
