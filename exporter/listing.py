@@ -179,9 +179,7 @@ class Ledger:
         if self._limit > SMALL_PAGE_SIZE:
             # A cursor may count in pages, so those of large pages are worth nothing now.
             self._limit = SMALL_PAGE_SIZE
-            self._errand_by_serial.clear()
-            self._spare = None
-            self._chart = self._new_chart()
+            self._replace(self._new_chart())
         return True
 
     def listing(self) -> Listing:
@@ -276,9 +274,7 @@ class Ledger:
             self._spare = None
             self._resync_from = self._began_at + self._resync_interval_s
             return
-        self._spare = None
-        self._errand_by_serial.clear()
-        self._chart = self._new_chart()
+        self._replace(self._new_chart())
         self._given_up = self._started_over_in == self._read
         self._started_over_in = self._read
 
