@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-JOBS   ?= 3
+JOBS   ?= 2
 # Simulated days and millions of items: measuring their coverage would take longer than all the rest.
 LONG   := tests/test_listing_day.py tests/test_listing_machine.py tests/test_listing_cost.py
 LOCK   := uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --quiet

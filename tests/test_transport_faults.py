@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-TIMEOUT_S = 0.25
+TIMEOUT_S = 0.5
 LIMIT_BYTES = 256 * 1024
 MEBIBYTE = 1024 * 1024
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
