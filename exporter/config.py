@@ -478,7 +478,7 @@ def _variable_environments(
     ids = tuple(dict.fromkeys(filter(None, listed)))
     if not all(map(_ID.fullmatch, ids)):
         problems.append(f"ANTHROPIC_ENVIRONMENT_ID: expected {_ID_EXPECTED}, several separated by commas")
-    if key and not ids:
+    if key and not ids and not api_key_given:
         problems.append("ANTHROPIC_ENVIRONMENT_KEY: set ANTHROPIC_ENVIRONMENT_ID to the environment it belongs to")
     if key and len(ids) > 1:
         remedy = "give each its own in a configuration file"

@@ -420,6 +420,13 @@ def test_an_environment_may_be_called_by_its_own_id() -> None:
     assert parsed(text).environments[0].name == "env_a"
 
 
+def test_an_api_key_without_an_environment_id_discovers_whatever_else_is_set() -> None:
+    for more in ({}, {"ANTHROPIC_ENVIRONMENT_KEY": "belongs-to-nobody-known"}):
+        config = from_environment({"ANTHROPIC_API_KEY": "key"} | more)
+        assert config.discovery.enabled
+        assert config.environments == ()
+
+
 def test_discovery_alone_is_enough_with_an_api_key() -> None:
     assert parsed("discovery: {enabled: true}\napi: {api_key_env: KEY}").environments == ()
 
