@@ -311,7 +311,7 @@ class Chart:
             known.walk = walk.number
             if created_at < walk.cutoff and self.recent.pop(item.id, None) is not None:
                 self._keep(known)
-        elif not self._met.cover(created_at, item.id) and (beyond or self.ordered):
+        elif not walk.met_lately(item.id) and not self._met.cover(created_at, item.id):
             self._witness.see(item, stretch.sight)
             known = Known(item, offset, self._read, stretch.now, walk.number)
             if created_at < walk.cutoff:
@@ -419,7 +419,7 @@ class Chart:
 
     def _move_on(self, walk: Walk, stretch: _Stretch) -> None:
         if not self.ordered:
-            walk.recent_pages.append(stretch.ids)
+            walk.remember(stretch.ids)
         elif self.order is Order.OLDEST_FIRST and stretch.cut.settled and stretch.items:
             self._start = stretch.cut
         if self.ended_in is not None or any(item_id in self.live for item_id in stretch.ids):

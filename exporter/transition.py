@@ -175,8 +175,10 @@ class Witness:
 
         Should the walk meet the old id after all, the two have swapped lives that are alike, and the sum is right.
         """
+        coarse = born.is_integer()  # many may be born in one second: then both must be on the same side of what was met
         for item_id, life in self._alike(born):
-            if life.walk < walk and (life.waits or (met_before and not life.over)):
+            unmet = life.walk < walk and (not coarse or self.met.cover(born, item_id) == met_before)
+            if unmet and (life.waits or (met_before and not life.over)):
                 return item_id
         return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ EVIDENCE = 8
 """Pairs of items that agree before an order is believed: by chance that happens to one unordered list in 180,000."""
 PATIENCE = 3
 """Pages in a row that bring nothing new. Items that arrive push old ones onto the next page, but not for long."""
+REMEMBERED = 2000
 INFINITY = float("inf")
 
 
@@ -103,7 +103,7 @@ class Walk:
     cuts: list[Cut] = field(default_factory=list)
     bearing: Bearing = field(default_factory=Bearing)
     loop: Loop = field(default_factory=Loop)
-    recent_pages: deque[frozenset[str]] = field(default_factory=lambda: deque(maxlen=2))
+    recent_ids: dict[str, None] = field(default_factory=dict)
     idle_pages: int = 0
 
     def advance(self, w: float, item_id: str) -> bool:
@@ -117,7 +117,13 @@ class Walk:
         return False
 
     def met_lately(self, item_id: str) -> bool:
-        return any(item_id in ids for ids in self.recent_pages)
+        return item_id in self.recent_ids
+
+    def remember(self, ids: Iterable[str]) -> None:
+        """Keep the ids of the last pages: without an order, nothing else tells what a moving page shows again."""
+        self.recent_ids.update(dict.fromkeys(ids))
+        for item_id in tuple(self.recent_ids)[:-REMEMBERED]:
+            del self.recent_ids[item_id]
 
     def check_progress(self, cursor: str | None, *, got_on: bool) -> None:
         """Raise Contradiction when the list does not seem to end."""
