@@ -7,7 +7,7 @@ WORKDIR /build
 RUN ["python", "-m", "venv", "/opt/managed-agents-exporter"]
 # Before the source, so that a change of it does not install everything anew.
 COPY requirements/run.lock requirements/run.lock
-RUN ["/opt/managed-agents-exporter/bin/pip", "install", "--require-hashes", "--requirement=requirements/run.lock"]
+RUN ["/opt/managed-agents-exporter/bin/pip", "install", "--no-deps", "--require-hashes", "--requirement=requirements/run.lock"]
 COPY pyproject.toml README.md LICENSE ./
 COPY exporter exporter
 RUN ["/opt/managed-agents-exporter/bin/pip", "install", "--no-deps", "."]

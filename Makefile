@@ -4,6 +4,8 @@ BIN    := $(VENV)/bin
 JOBS   ?= 2
 # Simulated days and millions of items: measuring their coverage would take longer than all the rest.
 LONG   := tests/test_listing_day.py tests/test_listing_machine.py tests/test_listing_cost.py
+# The lock files are complete. A resolver would look beyond them, and fail on the day one of their packages has a newer release.
+INSTALL := $(BIN)/python -m pip install --quiet --no-deps
 LOCK   := uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --quiet
 
 .PHONY: demo test check unit e2e lint types bench lock clean
@@ -43,16 +45,17 @@ $(VENV)/bin/python:
 	.ci/venv $(PYTHON) $(VENV)
 
 $(VENV)/.run: requirements/run.lock pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/run.lock
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	$(INSTALL) --require-hashes -r requirements/run.lock
+	$(INSTALL) --editable .
 	touch $@
 
 $(VENV)/.test: requirements/test.lock $(VENV)/.run
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/test.lock
+	$(INSTALL) --require-hashes -r requirements/test.lock
+	$(BIN)/python -m pip check
 	touch $@
 
 $(VENV)/.bench: requirements/bench.lock $(VENV)/.test
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/bench.lock
+	$(INSTALL) --require-hashes -r requirements/bench.lock
 	touch $@
 
 clean:

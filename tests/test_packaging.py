@@ -65,7 +65,7 @@ def test_the_base_is_pinned_to_a_release_that_the_package_supports() -> None:
 
 def test_packages_are_installed_by_hash_and_the_exporter_without_any() -> None:
     installs = [run.exec_form()[2:] for run in stages()[0] if run.name == "RUN" and "install" in run.value]
-    assert installs == [["--require-hashes", "--requirement=requirements/run.lock"], ["--no-deps", "."]]
+    assert installs == [["--no-deps", "--require-hashes", "--requirement=requirements/run.lock"], ["--no-deps", "."]]
     lock = (ROOT / "requirements/run.lock").read_text()
     pinned = re.findall(r"^[A-Za-z0-9_.-]+==", lock, re.MULTILINE)
     assert len(pinned) >= 10
