@@ -301,7 +301,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_modes(parser: argparse.ArgumentParser) -> None:
-    _flag(parser, "config.file", "YAML file; without it the environment variables alone configure", metavar="PATH")
+    text = "YAML file; without it the environment variables alone configure"
+    _flag(parser, "config.file", text, metavar="PATH", type=_file)
     _flag(
         parser,
         "config.check",
@@ -332,7 +333,9 @@ def _add_web(parser: argparse.ArgumentParser) -> None:
         action="append",
     )
     _flag(parser, "web.telemetry-path", "path of the metrics", metavar="PATH", default="/metrics", type=_path)
-    _flag(parser, "web.config.file", "TLS and basic auth, in exporter-toolkit's file format", metavar="PATH")
+    _flag(
+        parser, "web.config.file", "TLS and basic auth, in exporter-toolkit's file format", metavar="PATH", type=_file
+    )
     _flag(parser, "web.enable-lifecycle", "allow POST /-/reload", action="store_true")
     _flag(parser, "web.max-requests", "scrapes served at once; more get 503", metavar="N", default=40, type=_positive)
 
@@ -346,6 +349,12 @@ def _positive(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+def _file(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path; leave the flag out, or check the variable it is made of")
+    return text
 
 
 def _path(text: str) -> str:

@@ -52,6 +52,8 @@ def test_bad_usage_ends_with_2() -> None:
         ["--web.telemetry-path=/probe"],
         ["--web.telemetry-path=/-/healthy"],
         ["--log.level=loud"],
+        ["--config.file="],
+        ["--web.config.file=", "--demo"],
     ):
         ended = run(*arguments)
         assert ended.returncode == 2, arguments
