@@ -124,7 +124,7 @@ class Upstream:
             self._told[source] = source.problem
         if source.problem != problem_before:
             if source.problem is None:
-                self.log.info("secret_recovered", secret=repr(source))
+                self.log.info("secret_recovered", was=problem_before)
             else:
                 self.log.warning("secret_refused", detail=f"{source.problem}; the last good one is used")
         return secret

@@ -49,6 +49,8 @@ class RouteKeeper:
             self._log.warning("tls_files_refused", detail=self.problem)
             tls = self._route.tls
         else:
+            if self.problem is not None:
+                self._log.info("tls_files_recovered")
             self.problem = None
         self._route = Route(tls=tls, proxy_url=api.proxy_url, max_response_bytes=api.max_response_bytes)
 

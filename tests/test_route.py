@@ -72,7 +72,10 @@ def test_a_replaced_file_is_a_new_route(ca_file: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["vanished", "garbage", "half written"])
-def test_files_gone_bad_leave_the_last_good_ones_in_force_until_they_are_good_again(ca_file: Path, harm: str) -> None:
+def test_files_gone_bad_leave_the_last_good_ones_in_force_until_they_are_good_again(
+    ca_file: Path, harm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     settings = Settings(ApiConfig(ca_file=ca_file))
     good, content = settings.keeper.route(), ca_file.read_bytes()
     ca_file.unlink()
@@ -82,6 +85,7 @@ def test_files_gone_bad_leave_the_last_good_ones_in_force_until_they_are_good_ag
     assert settings.keeper.problem is not None
     ca_file.write_bytes(content)
     assert settings.keeper.route().tls is not good.tls
+    assert [record.getMessage() for record in caplog.records] == ["tls_files_refused", "tls_files_recovered"]
     assert settings.keeper.problem is None
 
 
