@@ -194,8 +194,10 @@ def _remedies(config: Config, environments: int, reads: float, discovery: float)
     allowed = ", as far as the organisation's limit allows" if needed > ORGANISATION_LIMIT[0] / 2 else ""
     yield f"api.requests_per_minute to {needed} or more{allowed}"
     left = config.api.requests_per_minute - discovery
-    if left > 0 and wanted + discovery / reads <= _burst(config):
-        yield f"scrape.min_interval to {duration(math.ceil(MINUTE_S * wanted / left))} or more"
+    interval_s = math.ceil(MINUTE_S * wanted / left) if left > 0 else math.inf
+    # Discovery goes on between two reads, so what it takes of the burst grows with the interval.
+    if wanted + discovery * max(interval_s / MINUTE_S, 1 / reads) <= _burst(config):
+        yield f"scrape.min_interval to {duration(interval_s)}{'' if discovery else ' or more'}"
     if config.listing.enabled and environments + discovery / reads <= min(
         _burst(config), config.api.requests_per_minute / reads
     ):
