@@ -36,7 +36,7 @@ MOST_CONTRADICTIONS = 1
 """A read survives one: its list is walked anew. At a second the ledger gives up until the next read."""
 CURSOR_REFUSED = frozenset({400, 404, 410})
 BAD_REQUEST = 400
-NEVER_ENDS = "the list can't be walked to its end: a cursor repeats or is refused, also when it is walked anew"
+NEVER_ENDS = "the list has no end: a cursor repeats, is refused or leads to nothing new, also when it is walked anew"
 NOT_SELF_HOSTED = "not a self-hosted environment: its queue is blank and it has no list of work"
 
 V = TypeVar("V", Queue, Work)

@@ -70,7 +70,8 @@ REMEDY_BY_REASON: Final[Mapping[Reason, str]] = {
     "server": "The API is at fault; the exporter tries again at the next scrape.",
     "bad_payload": "Check that api.base_url leads to the Work API, and look for a newer version of the exporter.",
     "too_large": "Raise api.max_response_bytes, or lower listing.page_size.",
-    "protocol": "Check api.base_url and api.proxy_url: something else seems to answer in the API's place.",
+    "protocol": "Check api.base_url and api.proxy_url: something else may answer in the API's place. "
+    "A list without an end is the server's fault, and is tried again at every scrape.",
 }
 NOT_READ: Final = "No scrape has read it yet, or none was allowed to for longer than scrape.max_age."
 COLUMNS: Final = ("Environment", "State", "Waiting", "Claimed", "Oldest", "Workers polling", "Work listed")
