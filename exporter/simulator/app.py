@@ -173,10 +173,16 @@ class Simulator:
         return endpoint
 
     async def _answer(self, asked: Asked) -> Response:
+        """Answer no sooner than the latency after the request has come: what the work of answering takes is part of it."""
         latency_s = self.options.latency(asked.environment_id)
+        due_at = anyio.current_time() + latency_s
+        response = await self._made(asked)
         if latency_s:
-            with anyio.move_on_after(latency_s):
+            with anyio.CancelScope(deadline=due_at):
                 await replies.gone(asked.request.receive)
+        return response
+
+    async def _made(self, asked: Asked) -> Response:
         fault = self.options.due_fault(asked.environment_id, asked.call)
         if fault in self._replacements:
             return self._replacements[fault](self._occasion(asked))

@@ -443,6 +443,21 @@ async def test_latency_is_waited_out_per_environment(app: Simulator, client: htt
     assert between - began < 0.05 <= loop.time() - between
 
 
+async def test_an_answer_is_as_old_as_its_latency(app: Simulator, client: httpx.AsyncClient) -> None:
+    app.options.latency_s = 0.05
+    depths: list[int] = []
+
+    async def ask() -> None:
+        depths.append((await client.get("/environments/env_a/work/stats", headers=ORGANISATION)).json()["depth"])
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(ask())
+        await asyncio.sleep(0.025)
+        app.world.environment("env_a").create()
+    await ask()
+    assert depths[1] == depths[0] + 1
+
+
 async def test_every_call_is_remembered(app: Simulator, client: httpx.AsyncClient, clock: Clock) -> None:
     await client.get("/environments/env_a/work/stats", headers=ORGANISATION)
     clock.at += 10
