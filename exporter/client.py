@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar, get_args
 from weakref import WeakKeyDictionary
 
@@ -424,6 +425,7 @@ def server_ahead_s(date: str | None, sent_at: float, received_at: float) -> floa
     return 0.0 if least <= 0 <= most else (least + most) / 2
 
 
+@lru_cache(maxsize=8)
 def _http_date(text: str | None) -> float | None:
     if not text:
         return None

@@ -11,9 +11,10 @@ wanted, and cost a third of a call's processor time and 7 kB an environment.
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -24,11 +25,12 @@ import httpx
 from exporter import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 Fault = Literal["timeout", "connect", "tls", "protocol", "too_large"]
 KEEPALIVE_CONNECTIONS = 4
+REMEMBERED_URLS = 2
 KEEPALIVE_S = 300.0
 CLOSING_S = 1.0
 BASE_HEADERS = {
@@ -83,6 +85,17 @@ class _Lease:
         self.client = _client(route)
         self.calls = 0
         self.retired = False
+        self._urls: dict[object, httpx.URL] = {}
+
+    def url(self, url: str, query: Mapping[str, str]) -> httpx.URL:
+        """Parse the URL, or remember it: an environment asks for the same two again and again. Raises httpx.InvalidURL."""
+        key = (url, *query.items())
+        known = self._urls.get(key)
+        if known is None:
+            if len(self._urls) == REMEMBERED_URLS:
+                self._urls.clear()
+            known = self._urls[key] = httpx.URL(url, params=query)
+        return known
 
 
 class HttpxTransport:
@@ -95,30 +108,12 @@ class HttpxTransport:
             route = self._route()
         except OSError:
             raise TransportError("tls", "the CA or client certificate files are unreadable or do not match") from None
-        async with self._leased(route) as client:
-            try:
-                with anyio.fail_after(timeout_s):
-                    return await _get(client, url, query, headers, route.max_response_bytes)
-            except TimeoutError:
-                raise TransportError("timeout", f"no complete answer within {timeout_s:.3g} s") from None
-            except httpx.HTTPError as problem:
-                raise _translated(problem) from None
-            except (httpx.InvalidURL, OSError):
-                raise TransportError("connect", "no connection") from None
-
-    async def aclose(self) -> None:
-        lease, self._lease = self._lease, None
-        if lease is not None:
-            await self._retire(lease)
-
-    @asynccontextmanager
-    async def _leased(self, route: Route) -> AsyncIterator[httpx.AsyncHTTPTransport]:
         if self._lease is not None and self._lease.route is not route:
             await self.aclose()
         lease = self._lease = self._lease or _Lease(route)
         lease.calls += 1
         try:
-            yield lease.client
+            return await _exchange(lease, url, query, headers, timeout_s)
         except BaseException:
             lease.retired = True
             if self._lease is lease:
@@ -128,6 +123,11 @@ class HttpxTransport:
             lease.calls -= 1
             if lease.retired:
                 await self._retire(lease)
+
+    async def aclose(self) -> None:
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            await self._retire(lease)
 
     @staticmethod
     async def _retire(lease: _Lease) -> None:
@@ -175,6 +175,9 @@ class _Connection(httpcore.AsyncNetworkStream):
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
+        # Asked for at every call, and anyio makes all that can be known of a connection anew each time.
+        self._socket: socket.socket = stream.get_extra_info("socket")
+        self._tls: ssl.SSLObject | None = stream.get_extra_info("ssl_object")
         self.answering = False
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 -- httpcore's signature
@@ -213,47 +216,59 @@ class _Connection(httpcore.AsyncNetworkStream):
         await self._stream.aclose()
 
     def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+        if info == "is_readable":
+            return _is_readable(self._socket)
+        return self._tls if info == "ssl_object" else self._stream.get_extra_info(info)
 
     def _check_nothing_left(self) -> None:
         """Look for a TLS record that came with the last answer: it shows neither in httpcore's buffer nor at the socket."""
-        tls = self.get_extra_info("ssl_object")
         try:
-            left = tls.read(1) if tls is not None else b""
+            left = b"" if self._tls is None else self._tls.read(1)
         except ssl.SSLError:
             return
         if left:
             raise _unasked()
 
 
-async def _get(
-    client: httpx.AsyncHTTPTransport, url: str, query: Mapping[str, str], headers: Mapping[str, str], limit: int
+async def _exchange(
+    lease: _Lease, url: str, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float
 ) -> Answer:
-    # No timeouts of httpx's: a total deadline stands around every call, and a dripping body trips no read timeout.
-    request = httpx.Request("GET", url, params=query, headers={**BASE_HEADERS, **headers})
-    async with aclosing(await client.handle_async_request(request)) as response:
-        connection = response.extensions.get("network_stream")
-        if isinstance(connection, _Connection) and not connection.answering:
-            raise _unasked()
-        encoding = response.headers.get("content-encoding", "identity")
-        if encoding.lower() != "identity":
-            text = "the answer is compressed, which was not asked for"
-            raise TransportError("protocol", text, status=response.status_code)
-        body = await _read_limited(response, limit)
-        return Answer(response.status_code, dict(response.headers), body)
+    try:
+        # No timeouts of httpx's: a total deadline stands around every call, and a dripping body trips no read timeout.
+        request = httpx.Request("GET", lease.url(url, query), headers={**BASE_HEADERS, **headers})
+        with anyio.move_on_after(timeout_s):
+            async with aclosing(await lease.client.handle_async_request(request)) as response:
+                return await _read(response, lease.route.max_response_bytes)
+    except httpx.HTTPError as problem:
+        raise _translated(problem) from None
+    except (httpx.InvalidURL, OSError):
+        raise TransportError("connect", "no connection") from None
+    raise TransportError("timeout", f"no complete answer within {timeout_s:.3g} s")
+
+
+async def _read(response: httpx.Response, limit: int) -> Answer:
+    connection = response.extensions.get("network_stream")
+    if isinstance(connection, _Connection) and not connection.answering:
+        raise _unasked()
+    headers = dict(response.headers)
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        text = "the answer is compressed, which was not asked for"
+        raise TransportError("protocol", text, status=response.status_code)
+    announced = headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise _too_large(response, limit)
+    return Answer(response.status_code, headers, await _read_limited(response, limit))
 
 
 async def _read_limited(response: httpx.Response, limit: int) -> bytes:
-    too_large = TransportError("too_large", f"the answer is larger than {limit} bytes", status=response.status_code)
-    announced = response.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
-        raise too_large
+    stream = response.stream  # aiter_raw() adds two generators to each of the three below
+    assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 -- tells the type checker what an async transport answers
     body = bytearray()
     try:
-        async for chunk in response.aiter_raw():
+        async for chunk in stream:
             body += chunk
             if len(body) > limit:
-                raise too_large
+                raise _too_large(response, limit)
     except httpx.HTTPError:
         raise TransportError("protocol", "the answer was cut short", status=response.status_code) from None
     return bytes(body)
@@ -270,6 +285,19 @@ def _translated(problem: httpx.HTTPError) -> TransportError:
     if isinstance(problem, httpx.NetworkError):
         return TransportError("protocol", "the connection was cut in the middle of an answer")
     return TransportError("protocol", "the answer is not valid HTTP")
+
+
+def _is_readable(connected: socket.socket) -> bool:
+    """Tell whether there is something to read, be it the end; a closed socket counts as at its end."""
+    if connected.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(connected, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _too_large(response: httpx.Response, limit: int) -> TransportError:
+    return TransportError("too_large", f"the answer is larger than {limit} bytes", status=response.status_code)
 
 
 def _unasked() -> TransportError:
