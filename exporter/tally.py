@@ -70,12 +70,22 @@ class Tally:
         self._startup = _Histogram(bounds_s)
         self._run = _Histogram(bounds_s)
         self._stop = _Histogram(bounds_s)
+        self._view: TallyView | None = None
 
     def observe(self, transitions: Iterable[Transition]) -> tuple[str, ...]:
         """Count the transitions. Answers drift: for each duration that is negative, the field of its later instant."""
-        return tuple(field for transition in transitions for field in self._count(transition))
+        counted = list(transitions)
+        if counted:
+            self._view = None
+        return tuple(field for transition in counted for field in self._count(transition))
 
     def view(self) -> TallyView:
+        """Answer what has been counted; the same view again while nothing is added."""
+        if self._view is None:
+            self._view = self._new_view()
+        return self._view
+
+    def _new_view(self) -> TallyView:
         return TallyView(
             created=self._created,
             finished_by_outcome=dict(self._finished_by_outcome),
