@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from exporter.budget import Budget, Spend
 
 LEASE_S = 1.0
+QUEUED_PER_SLOT = 4
+"""With fewer in the queue a slot could find nobody; with more, only memory is spent."""
 
 
 class Throttled(Exception):  # noqa: N818 -- no error: a call that is not made, which is shown as what there is
@@ -55,8 +57,32 @@ class _Request:
     rank: tuple[int, float, int]
     turn: Turn = field(compare=False)
     granted: asyncio.Future[None] = field(compare=False)
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope, compare=False)
-    review: asyncio.TimerHandle | None = field(default=None, compare=False)
+
+
+@dataclass(slots=True)
+class _Lease:
+    """A call's hold on its slot, where that has an end."""
+
+    scope: anyio.CancelScope
+    review: asyncio.TimerHandle | None = None
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The requests of those that are suspect, or of all others.
+
+    `heap` still holds some that were given up; `waiting`: how many were not. `running`: calls under way. `shorter`: set each
+    time somebody stops waiting.
+    """
+
+    heap: list[_Request] = field(default_factory=list)
+    waiting: int = 0
+    running: int = 0
+    shorter: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def leave(self) -> None:
+        self.waiting -= 1
+        self.shorter.set()
 
 
 class Admission:
@@ -64,8 +90,7 @@ class Admission:
         self._budget = budget
         self._concurrency = concurrency
         self._monotonic = monotonic
-        self._waiting: dict[bool, list[_Request]] = {True: [], False: []}
-        self._running: dict[bool, int] = {True: 0, False: 0}
+        self._lane_by_suspicion = {True: _Lane(), False: _Lane()}
         self._arrivals = 0
         self._dispatching = False
 
@@ -83,13 +108,23 @@ class Admission:
                 self._release(turn)
             request.granted.cancel()
             raise
+        finally:
+            self._lane_by_suspicion[turn.suspect].leave()
         try:
-            with self._leased(request):
+            if turn.suspect or turn.unproven:
+                with self._leased():
+                    yield
+            else:
                 yield
         finally:
             self._release(turn)
-        if request.scope.cancelled_caught:
-            raise Evicted
+
+    async def room(self, *, suspect: bool) -> None:
+        """Wait until few requests are waiting, of those that are suspect or of all others."""
+        lane = self._lane_by_suspicion[suspect]
+        while lane.waiting >= self._concurrency * QUEUED_PER_SLOT:
+            lane.shorter.clear()
+            await lane.shorter.wait()
 
     def refused(self, retry_after_s: float | None) -> bool:
         """Note a 429 or 529: no call is made for `retry_after_s`, or for a growing time where it is None. True: that is news."""
@@ -106,38 +141,40 @@ class Admission:
         self._budget.answered()
 
     @contextmanager
-    def _leased(self, request: _Request) -> Iterator[None]:
-        """Bound the call's time where it may hang."""
-        if not (request.turn.suspect or request.turn.unproven):
-            yield
-            return
+    def _leased(self) -> Iterator[None]:
+        """Bound the time of a call that may hang. Raises Evicted."""
+        lease = _Lease(anyio.CancelScope())
         try:
-            with request.scope:
-                self._review_later(request)
+            with lease.scope:
+                self._review_later(lease)
                 yield
         finally:
-            if request.review is not None:
-                request.review.cancel()
+            if lease.review is not None:
+                lease.review.cancel()
+        if lease.scope.cancelled_caught:
+            raise Evicted
 
-    def _review_later(self, request: _Request) -> None:
-        request.review = asyncio.get_running_loop().call_later(LEASE_S, self._review, request)
+    def _review_later(self, lease: _Lease) -> None:
+        lease.review = asyncio.get_running_loop().call_later(LEASE_S, self._review, lease)
 
-    def _review(self, request: _Request) -> None:
-        if any(not other.granted.done() for heap in self._waiting.values() for other in heap):
-            request.scope.cancel()
+    def _review(self, lease: _Lease) -> None:
+        if any(lane.waiting for lane in self._lane_by_suspicion.values()):
+            lease.scope.cancel()
         else:
-            self._review_later(request)
+            self._review_later(lease)
 
     def _enqueue(self, turn: Turn) -> _Request:
         self._arrivals += 1
         granted = asyncio.get_running_loop().create_future()
         request = _Request((turn.spend, turn.stale_since, self._arrivals), turn, granted)
-        heapq.heappush(self._waiting[turn.suspect], request)
+        lane = self._lane_by_suspicion[turn.suspect]
+        heapq.heappush(lane.heap, request)
+        lane.waiting += 1
         self._schedule()
         return request
 
     def _release(self, turn: Turn) -> None:
-        self._running[turn.suspect] -= 1
+        self._lane_by_suspicion[turn.suspect].running -= 1
         self._schedule()
 
     def _schedule(self) -> None:
@@ -155,31 +192,30 @@ class Admission:
             self._refuse_all()
 
     def _refuse_all(self) -> None:
-        for heap in self._waiting.values():
-            for request in heap:
+        for lane in self._lane_by_suspicion.values():
+            for request in lane.heap:
                 if not request.granted.done():
                     request.granted.set_exception(Throttled())
-            heap.clear()
+            lane.heap.clear()
 
     def _next(self) -> _Request | None:
         """Take the best request that a slot is free for."""
-        if self._running[True] + self._running[False] >= self._concurrency:
+        suspects, others = self._lane_by_suspicion[True], self._lane_by_suspicion[False]
+        if suspects.running + others.running >= self._concurrency:
             return None
-        for heap in self._waiting.values():
-            while heap and heap[0].granted.done():
-                heapq.heappop(heap)
-        suspects_full = self._running[True] >= self._share_of_suspects()
-        heaps = [heap for suspect, heap in self._waiting.items() if heap and not (suspect and suspects_full)]
-        return heapq.heappop(min(heaps)) if heaps else None
-
-    def _share_of_suspects(self) -> int:
-        """Half of the slots; of a single one, what the others leave."""
-        return self._concurrency // 2 or int(not self._waiting[False])
+        for lane in (suspects, others):
+            while lane.heap and lane.heap[0].granted.done():
+                heapq.heappop(lane.heap)
+        # Half of the slots are the suspects'; of a single one, what the others leave.
+        share_of_suspects = self._concurrency // 2 or int(not others.heap)
+        heaps = [others.heap, suspects.heap] if suspects.running < share_of_suspects else [others.heap]
+        heap = min(filter(None, heaps), default=None)
+        return None if heap is None else heapq.heappop(heap)
 
     def _serve(self, request: _Request) -> None:
         turn = request.turn
         if self._budget.take(turn.spend, environment_id=turn.environment_id, now=self._monotonic()):
-            self._running[turn.suspect] += 1
+            self._lane_by_suspicion[turn.suspect].running += 1
             request.granted.set_result(None)
         else:
             request.granted.set_exception(Throttled())

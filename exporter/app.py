@@ -110,7 +110,9 @@ class App:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._discover)
             try:
-                yield Scraper(tasks, budget=self.budget, clock=self._settings.clock, log=self._log)
+                yield Scraper(
+                    tasks, admission=self.admission, budget=self.budget, clock=self._settings.clock, log=self._log
+                )
             finally:
                 tasks.cancel_scope.cancel()
                 with anyio.move_on_after(DRAIN_S, shield=True):
@@ -118,9 +120,9 @@ class App:
 
     async def serve(self, sockets: Sequence[socket.socket]) -> None:
         """Serve until SIGTERM or SIGINT; SIGHUP reloads."""
+        gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
         door = self._settings.door
         async with self.running() as scraper, anyio.create_task_group() as tasks:
-        gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
             stop = anyio.Event()
             tasks.start_soon(self._heed_signals, stop)
             tasks.start_soon(door.follow)

@@ -7,7 +7,7 @@ the budget did not allow it, in nothing: then what was known stays, until it is 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import anyio
 
@@ -40,6 +40,13 @@ NEVER_ENDS = "the list has no end: a cursor repeats, is refused or leads to noth
 NOT_SELF_HOSTED = "not a self-hosted environment: its queue is blank and it has no list of work"
 
 V = TypeVar("V", Queue, Work)
+
+
+class Due(NamedTuple):
+    """What a read of an environment is to read."""
+
+    stats: bool
+    list: bool
 
 
 @dataclass(slots=True)
@@ -86,7 +93,7 @@ class EnvironmentReader:
         self._list: _Track[Work] = _Track()
         settings = upstream.config()
         self.ledger = Ledger(page_size=settings.listing.page_size, resync_interval_s=settings.listing.resync_interval_s)
-        self._ledger_lock = anyio.Lock()
+        self._ledger_lock = anyio.Lock(fast_acquire=True)
         self._tally = Tally(settings.work.duration_buckets)
         self._baseline = False
         self._contradictions = 0
@@ -100,27 +107,33 @@ class EnvironmentReader:
         """
         return self._stats.tried_at
 
-    def due(self) -> tuple[bool, bool]:
-        """Whether a read of stats, and one of the list, would tell something new."""
+    @property
+    def suspect(self) -> bool:
+        """Whether the last call timed out, so that the next one may."""
+        return self.api.timed_out
+
+    def due(self) -> Due:
+        """Tell what a read would tell something new about."""
         last = self._clock.monotonic() - self._config().scrape.min_interval_s + MIN_INTERVAL_TOLERANCE_S
         listing_enabled = self._config().listing.enabled
-        return self._stats.began_at <= last, listing_enabled and self._list.began_at <= last
+        return Due(stats=self._stats.began_at <= last, list=listing_enabled and self._list.began_at <= last)
 
-    async def read(self, *, deadline: Callable[[], float]) -> None:
-        """Read what is due. Ends with a value or a problem for each source; `deadline` is on the monotonic clock."""
-        stats_due, list_due = self.due()
-        doubtful = self.api.timed_out or self._stats.tried_at == NEVER
-        if stats_due:
+    def begin(self, due: Due) -> None:
+        """Note that a read has begun: its numbers are as old as this, and who waits for it in vain gets none."""
+        if due.stats:
             self._begin(self._stats)
-        if list_due:
+        if due.list:
             self._begin(self._list)
-        if stats_due and not list_due:
+
+    async def read(self, due: Due, *, deadline: Callable[[], float]) -> None:
+        """Read what has begun. Ends with a value or a problem for each source; `deadline` is on the monotonic clock."""
+        if due.stats and not due.list:
             await self._read_stats()
-        elif list_due and not stats_due:
+        elif due.list and not due.stats:
             await self._read_list(deadline)
-        elif stats_due and doubtful:
+        elif due.stats and (self.suspect or self._stats.tried_at == NEVER):
             await self._read_in_turn(deadline)
-        elif stats_due:
+        elif due.stats:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._read_list, deadline)
                 await self._read_stats()
@@ -239,7 +252,8 @@ class EnvironmentReader:
             async with self._ledger_lock:
                 await self._walk(read, deadline)
         except anyio.get_cancelled_exc_class():
-            if read.failure is None and any(call.worth < Worth.BACKFILL for call in read.in_flight):
+            in_vain = read.newest is None or any(call.worth < Worth.BACKFILL for call in read.in_flight)
+            if read.failure is None and in_vain:
                 read.failure = _too_late()
             raise
         finally:
@@ -383,7 +397,7 @@ class EnvironmentReader:
             spend=spend,
             stale_since=stale_since,
             environment_id=self.environment.id,
-            suspect=self.api.timed_out,
+            suspect=self.suspect,
             unproven=self._stats.tried_at == NEVER,
         )
 

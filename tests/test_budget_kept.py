@@ -84,9 +84,9 @@ class Organisation:
             yield InProcess(client)
 
     def readers(self, wire: InProcess) -> list[EnvironmentReader]:
-        admission = Admission(self.budget, concurrency=16, monotonic=self.clock.monotonic)
+        self.admission = Admission(self.budget, concurrency=16, monotonic=self.clock.monotonic)
         upstream = Upstream(
-            config=lambda: self.config, admission=admission, observer=Witness(), clock=self.clock, log=Log()
+            config=lambda: self.config, admission=self.admission, observer=Witness(), clock=self.clock, log=Log()
         )
         readers = []
         for each in self.world.environments():
@@ -112,7 +112,9 @@ async def test_a_minute_of_scrapes_four_times_a_second_stay_within_the_budget_an
     oldest_s = 0.0
     async with organisation.connected() as wire, anyio.create_task_group() as tasks:
         readers = organisation.readers(wire)
-        scraper = Scraper(tasks, budget=organisation.budget, clock=organisation.clock, log=Log())
+        scraper = Scraper(
+            tasks, admission=organisation.admission, budget=organisation.budget, clock=organisation.clock, log=Log()
+        )
         for _ in range(int(VIRTUAL_S / SCRAPE_S)):
             organisation.now += SCRAPE_S
             await organisation.let_workers_poll(wire)

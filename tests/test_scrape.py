@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import asyncio
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -21,7 +22,7 @@ from exporter.snapshot import Environment
 from exporter.transport import Answer, TransportError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from exporter.client import Reason, Source
     from exporter.snapshot import Snapshot
@@ -44,11 +45,15 @@ class Server:
     headers: dict[str, str] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     open_: anyio.Event | None = None
+    hangs: Container[str] | None = None
+    """Of which environments `open_` holds the answers back; None: of all."""
 
     async def get(self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float) -> Answer:
         del query, headers
         self.calls.append(url)
-        if self.open_ is not None:
+        if self.open_ is not None and (
+            self.hangs is None or url.split("/environments/")[1].split("/", maxsplit=1)[0] in self.hangs
+        ):
             with anyio.move_on_after(timeout_s):
                 await self.open_.wait()
             if not self.open_.is_set():
@@ -96,9 +101,9 @@ class Rig:
             now=self.now,
             jitter=lambda: 1.0,
         )
-        admission = Admission(self.budget, concurrency=16, monotonic=self.clock.monotonic)
+        self.admission = Admission(self.budget, concurrency=16, monotonic=self.clock.monotonic)
         self.upstream = Upstream(
-            config=lambda: self.config, admission=admission, observer=self.seen, clock=self.clock, log=Log()
+            config=lambda: self.config, admission=self.admission, observer=self.seen, clock=self.clock, log=Log()
         )
         self.reader = self.new_reader("env_1")
 
@@ -107,7 +112,13 @@ class Rig:
         return EnvironmentReader(Environment(id=environment_id, name=environment_id), api, self.upstream)
 
     def scraper(self, tasks: anyio.abc.TaskGroup) -> Scraper:
-        return Scraper(tasks, budget=self.budget, clock=self.clock, log=Log())
+        return Scraper(tasks, admission=self.admission, budget=self.budget, clock=self.clock, log=Log())
+
+    async def scraper_that_knows(self, readers: Sequence[EnvironmentReader], tasks: anyio.abc.TaskGroup) -> Scraper:
+        scraper = self.scraper(tasks)
+        await scraper.scrape(readers, timeout_s=30)
+        self.now += 1
+        return scraper
 
     async def scrape(self, timeout_s: float = 5.0) -> Snapshot:
         async with anyio.create_task_group() as tasks:
@@ -123,6 +134,11 @@ def rig(*, min_interval_s: float = 10, max_age_s: float = 300, per_minute: int =
             listing=ListingConfig(enabled=listing),
         )
     )
+
+
+def crowd() -> tuple[Rig, list[EnvironmentReader]]:
+    one = rig(min_interval_s=0, per_minute=1_000_000)
+    return one, [one.new_reader(f"env_{number}") for number in range(150)]
 
 
 async def test_25_simultaneous_scrapes_cause_one_read() -> None:
@@ -327,3 +343,63 @@ async def test_a_defect_in_one_reader_leaves_the_others_alone(monkeypatch: pytes
         first, second = await one.scraper(tasks).scrape([broken, healthy], timeout_s=5)
     assert first.queue is None
     assert second.queue is not None
+
+
+async def test_only_as_many_reads_are_started_as_the_api_takes() -> None:
+    one, readers = crowd()
+    async with anyio.create_task_group() as tasks:
+        scraper = await one.scraper_that_knows(readers, tasks)
+        one.server.calls.clear()
+        one.server.open_ = anyio.Event()
+        before = len(asyncio.all_tasks())
+        snapshots: list[Snapshot] = []
+
+        async def scrape() -> None:
+            snapshots.extend(await scraper.scrape(readers, timeout_s=30))
+
+        tasks.start_soon(scrape)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(one.server.calls) == 16
+        assert len(asyncio.all_tasks()) - before < 100
+        one.server.open_.set()
+    assert len(snapshots) == 150
+    assert all(snapshot.queue is not None and snapshot.work is not None for snapshot in snapshots)
+    assert (one.server.count("/stats"), one.server.count("/work")) == (150, 150)
+
+
+async def test_a_read_that_was_not_started_in_time_has_timed_out_like_any_other() -> None:
+    one, readers = crowd()
+    async with anyio.create_task_group() as tasks:
+        scraper = await one.scraper_that_knows(readers, tasks)
+        one.server.open_ = anyio.Event()
+        snapshots = await scraper.scrape(readers, timeout_s=0.05)
+        assert [snapshot for snapshot in snapshots if snapshot.queue is not None or snapshot.work is not None] == []
+    after = [reader.snapshot(asked_at=one.now) for reader in readers]
+    problems = [(each.queue_problem, each.work_problem) for each in after]
+    assert {problem and problem.reason for pair in problems for problem in pair} == {"timeout"}
+
+
+async def test_whoever_may_hang_holds_nobody_up() -> None:
+    one, readers = crowd()
+    one.config = replace(one.config, api=replace(one.config.api, timeout_s=0.05))
+    *hanging, healthy = readers
+    one.server.hangs = {reader.environment.id for reader in hanging}
+    async with anyio.create_task_group() as tasks:
+        scraper = await one.scraper_that_knows(readers, tasks)
+        one.server.open_ = anyio.Event()
+        for _ in range(3):
+            await scraper.scrape(readers, timeout_s=30)
+            one.now += 1
+        assert all(reader.suspect for reader in hanging)
+        one.config = replace(one.config, api=replace(one.config.api, timeout_s=30))
+        one.server.calls.clear()
+        tasks.start_soon(lambda: scraper.scrape(hanging, timeout_s=30))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        with anyio.fail_after(1):
+            (snapshot,) = await scraper.scrape([healthy], timeout_s=30)
+        assert snapshot.queue is not None
+        # Eight of the suspects, half of the slots, and the two calls of the healthy one.
+        assert len(one.server.calls) == 10
+        one.server.open_.set()
