@@ -104,7 +104,7 @@ def exporter(
 @contextmanager
 def naive_exporter(api: Api, directory: Path) -> Iterator[Subject]:
     keys = directory / "keys.json"
-    keys.write_text(json.dumps({each: _key(each) for each in api.scene.environment_ids}))
+    keys.write_text(json.dumps({each: environment_key(each) for each in api.scene.environment_ids}))
     port = free_port()
     process = subprocess.Popen(
         [
@@ -143,7 +143,7 @@ def write_config(api: Api, directory: Path, /, *, ca_file: Path | None = None, *
     environments = []
     for environment_id in api.scene.environment_ids:
         key = directory / f"{environment_id}.key"
-        key.write_text(_key(environment_id))
+        key.write_text(environment_key(environment_id))
         environments.append({"id": environment_id, "environment_key_file": str(key)})
     document: dict[str, Any] = {
         "api": {"base_url": api.base_url, "api_key_file": str(api_key), "requests_per_minute": 1_000_000},
@@ -189,8 +189,9 @@ def resident_mib(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def _key(environment_id: str) -> str:
-    return f"sk-ant-oat01-{environment_id}"  # what the simulated world gives an environment that is given none
+def environment_key(environment_id: str) -> str:
+    """Answer what the simulated world gives an environment that is given none."""
+    return f"sk-ant-oat01-{environment_id}"
 
 
 def _get(url: str) -> bytes:

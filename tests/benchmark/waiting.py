@@ -2,7 +2,8 @@
 
 The bound is calls ÷ concurrency, times the latency, for a server and a client that cost nothing. What is above it is their work, here
 on the same processors, and the last calls, which leave slots empty. So the lists are short, and nothing changes between two scrapes:
-a server's work on long pages would be measured otherwise.
+a server's work on long pages would be measured otherwise. What the machine and the library leave of the distance is measured
+beside it: the latency of a call that is alone, and the same calls by the HTTP library alone.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 import trustme
 
 from tests.benchmark.api import served
+from tests.benchmark.reference import latency_s, library_wall_s
 from tests.benchmark.scene import Scene
 from tests.benchmark.subject import exporter
 
@@ -33,7 +35,11 @@ WARM_SCRAPES = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """Medians of `repetitions` scrapes. `cold`: the first scrape of a process, every connection is a new one."""
+    """Medians of `repetitions` scrapes. `cold`: the first scrape of a process, every connection is a new one.
+
+    `latency_s`: measured, of a call that is alone; `ratio_at_latency`: to the bound with that instead of the nominal latency.
+    `library_ratio`: of the same calls by the HTTP library alone, over open connections.
+    """
 
     environments: int
     tls: bool
@@ -45,7 +51,16 @@ class Row:
     ratio: float
     ratio_least: float
     ratio_most: float
+    latency_s: float
+    ratio_at_latency: float
+    library_ratio: float
     cpu_ms_per_call: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    latency_s: float
+    library_wall_s: float
 
 
 def measure(*, quick: bool) -> list[Row]:
@@ -69,24 +84,29 @@ def certificate(directory: Path) -> tuple[str, Path]:
 def _rows(environments: int, *, tls: bool) -> list[Row]:
     cold: list[Scrape] = []
     warm: list[Scrape] = []
+    latencies_s: list[float] = []
+    library_s: list[float] = []
     with TemporaryDirectory() as place:
         directory = Path(place)
         pem_file, ca_file = certificate(directory) if tls else (None, None)
         scene = Scene(environments=environments, history=0, latency_s=LATENCY_S, certificate=pem_file)
         with served(scene) as api:
             for _ in range(PROCESSES):
+                latencies_s.append(latency_s(api, ca_file))
+                library_s.append(library_wall_s(api, ca_file, concurrency=CONCURRENCY))
                 with exporter(api, directory, ca_file=ca_file, api={"concurrency": CONCURRENCY}) as ours:
                     cold.append(ours.true_scrape())
                     warm += [ours.true_scrape() for _ in range(WARM_SCRAPES)]
-    return [_row(environments, cold, tls=tls, cold=True), _row(environments, warm, tls=tls, cold=False)]
+    reference = _Reference(median(latencies_s), median(library_s))
+    return [_row(scene, cold, reference, cold=True), _row(scene, warm, reference, cold=False)]
 
 
-def _row(environments: int, scrapes: Sequence[Scrape], *, tls: bool, cold: bool) -> Row:
+def _row(scene: Scene, scrapes: Sequence[Scrape], reference: _Reference, *, cold: bool) -> Row:
     ratios = [scrape.wall_s / bound_s(scrape.calls.total) for scrape in scrapes]
     calls = median(scrape.calls.total for scrape in scrapes)
     return Row(
-        environments=environments,
-        tls=tls,
+        environments=scene.environments,
+        tls=scene.certificate is not None,
         cold=cold,
         repetitions=len(scrapes),
         calls=calls,
@@ -95,6 +115,9 @@ def _row(environments: int, scrapes: Sequence[Scrape], *, tls: bool, cold: bool)
         ratio=median(ratios),
         ratio_least=min(ratios),
         ratio_most=max(ratios),
+        latency_s=reference.latency_s,
+        ratio_at_latency=median(ratios) * LATENCY_S / reference.latency_s,
+        library_ratio=reference.library_wall_s / bound_s(2 * scene.environments),
         cpu_ms_per_call=median(scrape.cpu_s / scrape.calls.total * 1000 for scrape in scrapes),
     )
 
