@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from exporter.simulator.world import World
 
@@ -152,7 +152,7 @@ class Simulator:
             Call.HEARTBEAT: self._heartbeat,
             Call.STOP: self._stop,
         }
-        self._app = self._routed()
+        self._app: ASGIApp = self._routed()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
