@@ -1,6 +1,17 @@
+"""The process, from its first moment on."""
+
 import sys
 
-from exporter.cli import main
+from exporter import signals
+
+
+def main() -> int:
+    """Run the command line. Answers the exit code."""
+    signals.defer()
+    from exporter.cli import main as run  # noqa: PLC0415 -- signals have to wait before all of this is imported
+
+    return run()
+
 
 if __name__ == "__main__":
     sys.exit(main())

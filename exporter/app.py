@@ -19,7 +19,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from exporter import __version__, page
+from exporter import __version__, page, signals
 from exporter.admission import Admission
 from exporter.budget import Budget
 from exporter.client import DirectoryApi, Upstream
@@ -223,8 +223,9 @@ class App:
             await self._settled.wait()
 
     async def _heed_signals(self, stop: anyio.Event) -> None:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            async for number in signals:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
+            signals.heed()
+            async for number in received:
                 if number == signal.SIGHUP:
                     await self.reload()
                 else:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from exporter import __version__, log, metrics
+from exporter import __version__, log, metrics, signals
 from exporter.app import App, Settings
 from exporter.clock import Clock
 from exporter.config import ApiConfig, Config, ConfigError, EnvironmentConfig, ScrapeConfig, from_environment, load
@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     _refuse_contradictions(parser, options)
+    if options.once or getattr(options, "config.check"):
+        signals.heed()
     logger = log.configure(
         level=getattr(options, "log.level"), format=getattr(options, "log.format"), stream=sys.stderr
     )
@@ -224,8 +226,9 @@ def _demo_config(simulator: Simulator, base_url: str) -> Config:
 async def _until_told_to_stop() -> None:
     import signal  # noqa: PLC0415 -- needed by this mode alone
 
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for _ in signals:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        signals.heed()
+        async for _ in received:
             return
 
 
