@@ -321,7 +321,8 @@ def _add_modes(parser: argparse.ArgumentParser) -> None:
         action="store_true",
     )
     _flag(parser, "simulator", "serve only the simulated Work API", action="store_true")
-    _flag(parser, "simulator.listen-address", "where --simulator listens", metavar="ADDR", default="127.0.0.1:9832")
+    text = "where --simulator listens"
+    _flag(parser, "simulator.listen-address", text, metavar="ADDR", default="127.0.0.1:9832", type=_address)
     _flag(
         parser, "once", "read every environment once, print the metrics, exit 0 if all were read", action="store_true"
     )
@@ -333,6 +334,7 @@ def _add_web(parser: argparse.ArgumentParser) -> None:
         "web.listen-address",
         f":port, host:port or [v6]:port; repeatable (default {DEFAULT_ADDRESS})",
         metavar="ADDR",
+        type=_address,
         action="append",
     )
     _flag(parser, "web.telemetry-path", "path of the metrics", metavar="PATH", default="/metrics", type=_path)
@@ -352,6 +354,14 @@ def _positive(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+def _address(text: str) -> str:
+    try:
+        parse_address(text)
+    except AddressError as refused:
+        raise argparse.ArgumentTypeError(str(refused)) from None
+    return text
 
 
 def _file(text: str) -> str:

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -18,7 +20,6 @@ from tests.simulated import Running, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -81,11 +82,12 @@ def test_the_demo_can_be_printed_once() -> None:
 
 @pytest.mark.parametrize("address", ["9831", "host", "::1:9831", "127.0.0.1:99999", "127.0.0.1:x"])
 def test_an_address_that_is_none_is_refused_by_name(address: str) -> None:
-    ended = run("--demo", f"--web.listen-address={address}")
-    assert ended.returncode == 1
-    assert ended.stderr == (
-        f"managed-agents-exporter: {address!r} is no listen address: give :port, host:port or [v6]:port\n"
-    )
+    for flag in ("--web.listen-address", "--simulator.listen-address"):
+        ended = run("--demo", f"{flag}={address}")
+        assert ended.returncode == 2
+        assert ended.stderr.endswith(
+            f"error: argument {flag}: {address!r} is no listen address: give :port, host:port or [v6]:port\n"
+        )
 
 
 def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
@@ -194,6 +196,50 @@ def test_a_signal_ends_it_with_0_within_5_seconds(mode: str, number: signal.Sign
     _, errors = process.communicate(timeout=10)
     assert process.returncode == 0, errors
     assert time.monotonic() - started < 5
+
+
+@contextmanager
+def starting(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Start the program, and answer while it still imports what it is made of, but after its first lines."""
+    with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        status, waits = Path(f"/proc/{process.pid}/status"), 1 << (signal.SIGTERM - 1)
+        blocked = 0
+        while not blocked & waits:
+            assert process.poll() is None
+            (line,) = [line for line in status.read_text().splitlines() if line.startswith("SigBlk")]
+            blocked = int(line.split()[1], 16)
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("mode", ["--demo", "--simulator"])
+def test_a_signal_that_comes_too_early_ends_it_with_0(mode: str) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    with starting(mode, f"--web.listen-address={address}", f"--simulator.listen-address={address}") as process:
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert "Traceback" not in errors
+
+
+def test_a_reload_that_comes_too_early_does_not_kill_it() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    with starting("--demo", f"--web.listen-address={address}", "--log.format=json") as process:
+        process.send_signal(signal.SIGHUP)
+        assert wait_until_answered(f"http://{address}/-/ready", process).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert "config_reloaded" in errors
+
+
+def test_a_signal_ends_what_is_done_once_as_it_ends_any_program() -> None:
+    with starting("--demo", "--once") as process:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=10)
+    assert process.returncode == -signal.SIGTERM
 
 
 def test_the_simulator_tells_its_keys() -> None:
