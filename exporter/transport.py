@@ -65,7 +65,9 @@ class Transport(Protocol):
         """Send one GET and read all of the answer within `timeout_s`. Raises TransportError. Follows no redirect."""
         ...
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """Close what is open. A read that goes on, because it began before its environment was removed, leaves nothing open either."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,7 @@ class HttpxTransport:
     def __init__(self, route: Callable[[], Route]) -> None:
         self._route = route
         self._lease: _Lease | None = None
+        self._closed = False
 
     async def get(self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float) -> Answer:
         try:
@@ -109,22 +112,26 @@ class HttpxTransport:
         except OSError:
             raise TransportError("tls", "the CA or client certificate files are unreadable or do not match") from None
         if self._lease is not None and self._lease.route is not route:
-            await self.aclose()
+            await self._drop()
         lease = self._lease = self._lease or _Lease(route)
         lease.calls += 1
         try:
             return await _exchange(lease, url, query, headers, timeout_s)
         except BaseException:
             lease.retired = True
-            if self._lease is lease:
-                self._lease = None
             raise
         finally:
             lease.calls -= 1
-            if lease.retired:
+            if lease.retired or self._closed:
+                if self._lease is lease:
+                    self._lease = None
                 await self._retire(lease)
 
     async def aclose(self) -> None:
+        self._closed = True
+        await self._drop()
+
+    async def _drop(self) -> None:
         lease, self._lease = self._lease, None
         if lease is not None:
             await self._retire(lease)

@@ -530,6 +530,20 @@ async def test_connections_are_kept_and_none_is_left_open(route: Route) -> None:
     assert descriptors() <= before
 
 
+async def test_a_read_that_goes_on_after_the_end_leaves_no_connection_open(route: Route) -> None:
+    before = descriptors()
+    async with serving(well) as server, reader(server.base_url, route) as removed:
+        await removed.depth()
+        open_before = descriptors()
+        await removed.api.aclose()
+        assert await asyncio.gather(*(removed.depth() for _ in range(3))) == [3] * 3
+        assert await removed.depth() == 3
+        await asyncio.sleep(0.02)
+        assert before < descriptors() < open_before
+    await asyncio.sleep(0.02)
+    assert descriptors() <= before
+
+
 async def test_a_new_route_is_taken_from_the_next_call_on(trusting: ssl.SSLContext) -> None:
     routes = [Route(tls=trusting, proxy_url=None, max_response_bytes=limit) for limit in (LIMIT_BYTES, 10)]
     async with serving(well) as server:
