@@ -7,6 +7,7 @@ environment id is checked against `env_[A-Za-z0-9_]{1,96}` before it enters one,
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -155,7 +156,7 @@ class _Caller:
         self._upstream = upstream
         self._transport = transport
         self.timed_out = False
-        self.sent = 0
+        self.sent_by_source: Counter[Source] = Counter()
 
     async def read(self, get: _Get[T], credential: Credential) -> Reply[T]:
         """Read with one credential; where it was refused and has changed at its source since, with the new one.
@@ -210,7 +211,7 @@ class _Caller:
     async def _send(self, get: _Get[T], headers: Mapping[str, str]) -> Answer:
         api, monotonic = self._upstream.config().api, self._upstream.clock.monotonic
         started = monotonic()
-        self.sent += 1
+        self.sent_by_source[get.source] += 1
         code = "timeout"  # also when the scrape's deadline cuts the call short
         try:
             answer = await self._transport.get(
@@ -282,10 +283,9 @@ class WorkApi:
         """Whether the last call got no answer in time."""
         return self._caller.timed_out
 
-    @property
-    def sent(self) -> int:
-        """How many calls have been sent."""
-        return self._caller.sent
+    def sent(self, source: Source) -> int:
+        """Tell how many calls of `source` have been sent."""
+        return self._caller.sent_by_source[source]
 
     def begin(self, source: Source) -> None:
         """Start a new read of `source`: the other credential may be tried again."""

@@ -108,6 +108,11 @@ class EnvironmentReader:
         return self._stats.tried_at
 
     @property
+    def list_stale_since(self) -> float:
+        """When the list was last asked for, likewise."""
+        return self._list.tried_at
+
+    @property
     def suspect(self) -> bool:
         """Whether the last call timed out, so that the next one may."""
         return self.api.timed_out
@@ -125,18 +130,24 @@ class EnvironmentReader:
         if due.list:
             self._begin(self._list)
 
+    def parts(self, due: Due) -> tuple[Due, ...]:
+        """Split a read into what may be read at the same time.
+
+        An environment that may not answer is asked for one thing after the other: it holds one slot, not two.
+        """
+        doubtful = self.suspect or self._stats.tried_at == NEVER
+        if doubtful or not (due.stats and due.list):
+            return (due,)
+        return Due(stats=True, list=False), Due(stats=False, list=True)
+
     async def read(self, due: Due, *, deadline: Callable[[], float]) -> None:
-        """Read what has begun. Ends with a value or a problem for each source; `deadline` is on the monotonic clock."""
-        if due.stats and not due.list:
+        """Read what has begun, the stats first. Ends with a value or a problem for each source; `deadline` is on the monotonic clock."""
+        if not due.list:
             await self._read_stats()
-        elif due.list and not due.stats:
+        elif not due.stats:
             await self._read_list(deadline)
-        elif due.stats and (self.suspect or self._stats.tried_at == NEVER):
+        else:
             await self._read_in_turn(deadline)
-        elif due.stats:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._read_list, deadline)
-                await self._read_stats()
 
     async def read_background(self) -> None:
         """Go on with what no scrape waits for: noticing deletions, under the budget's last priority."""
@@ -208,7 +219,6 @@ class EnvironmentReader:
         track.began_at = self._clock.monotonic()
 
     async def _read_in_turn(self, deadline: Callable[[], float]) -> None:
-        """Ask an environment that may not answer for one thing at a time: it holds one slot, not two."""
         try:
             await self._read_stats()
         finally:
@@ -223,7 +233,7 @@ class EnvironmentReader:
     async def _read_stats(self) -> None:
         track = self._stats
         self.api.begin("stats")
-        sent_before = self.api.sent
+        sent_before = self.api.sent("stats")
         turn = self._turn(Spend.STATS, self.stale_since)
         try:
             reply = await self.api.stats(turn)
@@ -239,7 +249,7 @@ class EnvironmentReader:
             self._tell("stats", track)
         finally:
             track.reading = False
-            if self.api.sent > sent_before:
+            if self.api.sent("stats") > sent_before:
                 track.tried_at = track.began_at
 
     # ---- list
@@ -250,7 +260,12 @@ class EnvironmentReader:
         read = _ListRead(began_at=track.began_at)
         try:
             async with self._ledger_lock:
-                await self._walk(read, deadline)
+                sent_before = self.api.sent("list")
+                try:
+                    await self._walk(read, deadline)
+                finally:
+                    if self.api.sent("list") > sent_before:
+                        track.tried_at = track.began_at
         except anyio.get_cancelled_exc_class():
             in_vain = read.newest is None or any(call.worth < Worth.BACKFILL for call in read.in_flight)
             if read.failure is None and in_vain:

@@ -3,9 +3,10 @@
 A read runs in a task of its own, not in that of the scrape which caused it, so a scraper that goes away cancels nobody else's
 numbers. A scrape that joins with a later deadline extends the read's.
 
-The tasks are started as the API takes their calls, the stalest environment's first: a thousand that stand in a queue together would
-hold 15 MB, and would all be made before the first call is sent. Those that may hang are started beside the others, and so hold
-nobody up.
+The tasks are started as the API takes their calls: a thousand that stand in a queue together would hold 15 MB, and would all be made
+before the first call is sent. The stats of all environments come before the list of any, so that a deadline too short for
+everything takes lists away and no queue; among equals the stalest environment's come first. Those that may hang are started beside
+the others, and so hold nobody up.
 """
 
 from __future__ import annotations
@@ -29,25 +30,39 @@ if TYPE_CHECKING:
     from exporter.log import Log
     from exporter.snapshot import Snapshot
 
-
+NEVER = float("-inf")
 STARTED_AT_ONCE = 8
 
 
-@dataclass(slots=True, order=True)
+@dataclass(slots=True, eq=False)
 class _Flight:
-    """A read under way, or about to be. `deadline`: monotonic clock; the scope's is kept equal to it."""
+    """A read under way, or about to be. `deadline`: monotonic clock; `ends_at`: the same on the loop's.
 
-    rank: tuple[float, int]
-    reader: EnvironmentReader = field(compare=False)
-    due: Due = field(compare=False)
-    deadline: float = field(compare=False)
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope, compare=False)
-    done: asyncio.Event = field(default_factory=asyncio.Event, compare=False)
+    `under_way`: the scopes of its parts that have been started; `parts_left`: how many have not ended.
+    """
+
+    reader: EnvironmentReader
+    parts_left: int
+    deadline: float = NEVER
+    ends_at: float = NEVER
+    under_way: list[anyio.CancelScope] = field(default_factory=list)
+    done: asyncio.Event = field(default_factory=asyncio.Event)
 
     def extend(self, deadline: float, *, now: float) -> None:
         if deadline > self.deadline:
             self.deadline = deadline
-            self.scope.deadline = anyio.current_time() + (deadline - now)
+            self.ends_at = anyio.current_time() + (deadline - now)
+            for scope in self.under_way:
+                scope.deadline = self.ends_at
+
+
+@dataclass(slots=True, order=True)
+class _Part:
+    """What one task reads of an environment."""
+
+    rank: tuple[bool, float, int]
+    flight: _Flight = field(compare=False)
+    due: Due = field(compare=False)
 
 
 class Scraper:
@@ -62,7 +77,7 @@ class Scraper:
         # By reader, not by environment: after a reload a new reader must not wait for what the old one is reading.
         self._flight_by_reader: dict[EnvironmentReader, _Flight] = {}
         self._in_background: set[EnvironmentReader] = set()
-        self._waiting: dict[bool, list[_Flight]] = {True: [], False: []}
+        self._waiting: dict[bool, list[_Part]] = {True: [], False: []}
         self._starting: set[bool] = set()
         self._departures = 0
 
@@ -84,19 +99,21 @@ class Scraper:
         for reader in sorted(readers, key=lambda reader: reader.stale_since):
             flight = self._flight_by_reader.get(reader)
             if flight is None and any(due := reader.due()):
-                flight = self._depart(reader, due, now, deadline)
+                flight = self._depart(reader, due)
             if flight is not None:
                 flight.extend(deadline, now=now)
                 flight_by_reader[reader] = flight
         return flight_by_reader
 
-    def _depart(self, reader: EnvironmentReader, due: Due, now: float, deadline: float) -> _Flight:
+    def _depart(self, reader: EnvironmentReader, due: Due) -> _Flight:
         self._departures += 1
-        flight = _Flight((reader.stale_since, self._departures), reader, due, deadline)
-        flight.scope.deadline = anyio.current_time() + (deadline - now)
-        self._flight_by_reader[reader] = flight
         reader.begin(due)
-        heapq.heappush(self._waiting[reader.suspect], flight)
+        parts = reader.parts(due)
+        flight = self._flight_by_reader[reader] = _Flight(reader, len(parts))
+        for part in parts:
+            stale_since = reader.stale_since if part.stats else reader.list_stale_since
+            rank = (not part.stats, stale_since, self._departures)
+            heapq.heappush(self._waiting[reader.suspect], _Part(rank, flight, part))
         if reader.suspect not in self._starting:
             self._starting.add(reader.suspect)
             self._tasks.start_soon(self._start, reader.suspect)
@@ -112,17 +129,22 @@ class Scraper:
             await asyncio.sleep(0)
         self._starting.discard(suspect)
 
-    async def _fly(self, flight: _Flight) -> None:
+    async def _fly(self, part: _Part) -> None:
+        flight = part.flight
         reader = flight.reader
         try:
-            with flight.scope:
-                await reader.read(flight.due, deadline=lambda: flight.deadline)
+            with anyio.CancelScope(deadline=flight.ends_at) as scope:
+                flight.under_way.append(scope)
+                await reader.read(part.due, deadline=lambda: flight.deadline)
         except Exception as defect:  # noqa: BLE001 -- the boundary of a task: one environment's defect must not end the others
             reader.broke(defect)
         finally:
-            del self._flight_by_reader[reader]
-            flight.done.set()
-        self._go_on(reader)
+            flight.parts_left -= 1
+            if not flight.parts_left:
+                del self._flight_by_reader[reader]
+                flight.done.set()
+        if not flight.parts_left:
+            self._go_on(reader)
 
     def _go_on(self, reader: EnvironmentReader) -> None:
         if reader.has_background and reader not in self._in_background:

@@ -22,7 +22,7 @@ from exporter.snapshot import Environment
 from exporter.transport import Answer, TransportError
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from exporter.client import Reason, Source
     from exporter.snapshot import Snapshot
@@ -45,15 +45,13 @@ class Server:
     headers: dict[str, str] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     open_: anyio.Event | None = None
-    hangs: Container[str] | None = None
-    """Of which environments `open_` holds the answers back; None: of all."""
+    hangs: Callable[[str], bool] = lambda _: True
+    """Of which URLs `open_` holds the answers back."""
 
     async def get(self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float) -> Answer:
         del query, headers
         self.calls.append(url)
-        if self.open_ is not None and (
-            self.hangs is None or url.split("/environments/")[1].split("/", maxsplit=1)[0] in self.hangs
-        ):
+        if self.open_ is not None and self.hangs(url):
             with anyio.move_on_after(timeout_s):
                 await self.open_.wait()
             if not self.open_.is_set():
@@ -368,6 +366,41 @@ async def test_only_as_many_reads_are_started_as_the_api_takes() -> None:
     assert (one.server.count("/stats"), one.server.count("/work")) == (150, 150)
 
 
+async def test_the_stats_of_all_environments_come_before_the_list_of_any() -> None:
+    one, readers = crowd()
+    async with anyio.create_task_group() as tasks:
+        scraper = await one.scraper_that_knows(readers, tasks)
+        one.server.calls.clear()
+        await scraper.scrape(readers, timeout_s=30)
+    assert [url.endswith("/stats") for url in one.server.calls] == [True] * 150 + [False] * 150
+
+
+async def test_a_deadline_too_short_for_everything_takes_lists_away_and_no_queue() -> None:
+    one, readers = crowd()
+    async with anyio.create_task_group() as tasks:
+        scraper = await one.scraper_that_knows(readers, tasks)
+        one.server.open_, one.server.hangs = anyio.Event(), lambda url: url.endswith("/work")
+        snapshots = await scraper.scrape(readers, timeout_s=0.2)
+        one.server.open_.set()
+    assert all(snapshot.queue is not None for snapshot in snapshots)
+    assert all(snapshot.work is None for snapshot in snapshots)
+
+
+async def test_lists_that_there_were_no_calls_for_come_first_the_next_time() -> None:
+    one, readers = crowd()
+    listed: list[str] = []
+    async with anyio.create_task_group() as tasks:
+        scraper = await one.scraper_that_knows(readers, tasks)
+        one.budget.configure(per_minute=400, min_interval_s=0, now=one.now)
+        for _ in range(3):
+            one.now += 60
+            one.server.calls.clear()
+            await scraper.scrape(readers, timeout_s=30)
+            assert one.server.count("/stats") == 150
+            listed += [url for url in one.server.calls if url.endswith("/work")]
+    assert len(listed) == len(set(listed)) == 150
+
+
 async def test_a_read_that_was_not_started_in_time_has_timed_out_like_any_other() -> None:
     one, readers = crowd()
     async with anyio.create_task_group() as tasks:
@@ -384,7 +417,7 @@ async def test_whoever_may_hang_holds_nobody_up() -> None:
     one, readers = crowd()
     one.config = replace(one.config, api=replace(one.config.api, timeout_s=0.05))
     *hanging, healthy = readers
-    one.server.hangs = {reader.environment.id for reader in hanging}
+    one.server.hangs = lambda url: f"/{healthy.environment.id}/" not in url
     async with anyio.create_task_group() as tasks:
         scraper = await one.scraper_that_knows(readers, tasks)
         one.server.open_ = anyio.Event()
