@@ -289,6 +289,13 @@ def test_rotated_credentials_are_picked_up_at_once(simulator: Running, tmp_path:
         assert "level=warn" not in exporter.log()
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that nobody ever sees half written, or empty."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.rename(path)
+
+
 def test_a_bad_credential_file_keeps_the_last_good_one_and_says_so(simulator: Running, tmp_path: Path) -> None:
     config = write_config(tmp_path, simulator)
     key_file = tmp_path / "api-key"
@@ -296,9 +303,9 @@ def test_a_bad_credential_file_keeps_the_last_good_one_and_says_so(simulator: Ru
         with scraped_without_pause(exporter, exact(simulator, *ALL)) as watch:
             key_file.unlink()
             watch.go_on()
-            key_file.write_text("two words, s3cret-marker\n")
+            write_whole(key_file, "two words, s3cret-marker\n")
             watch.go_on()
-            key_file.write_text(simulator.options.api_key)
+            write_whole(key_file, simulator.options.api_key)
         log = exporter.log()
         told = [line for line in log.splitlines() if "event=secret_" in line]
         assert ["secret_recovered" in line for line in told] == [False, False, True]
