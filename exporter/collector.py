@@ -130,24 +130,18 @@ class EnvironmentReader:
         if due.list:
             self._begin(self._list)
 
-    def parts(self, due: Due) -> tuple[Due, ...]:
-        """Split a read into what may be read at the same time.
+    @property
+    def doubtful(self) -> bool:
+        """Whether it may not answer, and is asked for one thing after the other: so it holds one slot, not two."""
+        return self.suspect or self._stats.tried_at == NEVER
 
-        An environment that may not answer is asked for one thing after the other: it holds one slot, not two.
-        """
-        doubtful = self.suspect or self._stats.tried_at == NEVER
-        if doubtful or not (due.stats and due.list):
-            return (due,)
-        return Due(stats=True, list=False), Due(stats=False, list=True)
-
-    async def read(self, due: Due, *, deadline: Callable[[], float]) -> None:
-        """Read what has begun, the stats first. Ends with a value or a problem for each source; `deadline` is on the monotonic clock."""
-        if not due.list:
-            await self._read_stats()
-        elif not due.stats:
-            await self._read_list(deadline)
-        else:
-            await self._read_in_turn(deadline)
+    def leave_list(self) -> bool:
+        """Give the list up, where the stats have timed out: it would, too. Tells whether it was."""
+        if self._stats.problem is None or self._stats.problem.reason != "timeout":
+            return False
+        self._list.reading = False
+        self._fail("list", self._list, ApiError("timeout", "not asked for, since the stats timed out"))
+        return True
 
     async def read_background(self) -> None:
         """Go on with what no scrape waits for: noticing deletions, under the budget's last priority."""
@@ -218,19 +212,10 @@ class EnvironmentReader:
         track.reading = True
         track.began_at = self._clock.monotonic()
 
-    async def _read_in_turn(self, deadline: Callable[[], float]) -> None:
-        try:
-            await self._read_stats()
-        finally:
-            if self._stats.problem is not None and self._stats.problem.reason == "timeout":
-                self._list.reading = False
-                self._fail("list", self._list, ApiError("timeout", "not asked for, since the stats timed out"))
-        if self._list.reading:
-            await self._read_list(deadline)
-
     # ---- stats
 
-    async def _read_stats(self) -> None:
+    async def read_stats(self) -> None:
+        """Read the stats, after `begin`. Ends with a value or a problem."""
         track = self._stats
         self.api.begin("stats")
         sent_before = self.api.sent("stats")
@@ -254,7 +239,8 @@ class EnvironmentReader:
 
     # ---- list
 
-    async def _read_list(self, deadline: Callable[[], float]) -> None:
+    async def read_list(self, *, deadline: Callable[[], float]) -> None:
+        """Read the list, after `begin`. Ends with a value or a problem; `deadline` is on the monotonic clock."""
         track = self._list
         self.api.begin("list")
         read = _ListRead(began_at=track.began_at)

@@ -38,11 +38,13 @@ STARTED_AT_ONCE = 8
 class _Flight:
     """A read under way, or about to be. `deadline`: monotonic clock; `ends_at`: the same on the loop's.
 
-    `under_way`: the scopes of its parts that have been started; `parts_left`: how many have not ended.
+    `under_way`: the scopes of its parts that have been started; `parts_left`: how many have not ended. `list_waits`: the list is
+    asked for when the stats have been answered, not before.
     """
 
     reader: EnvironmentReader
     parts_left: int
+    list_waits: bool
     deadline: float = NEVER
     ends_at: float = NEVER
     under_way: list[anyio.CancelScope] = field(default_factory=list)
@@ -58,11 +60,14 @@ class _Flight:
 
 @dataclass(slots=True, order=True)
 class _Part:
-    """What one task reads of an environment."""
+    """What one task reads of an environment: its stats or its list."""
 
     rank: tuple[bool, float, int]
     flight: _Flight = field(compare=False)
-    due: Due = field(compare=False)
+
+    @property
+    def of_list(self) -> bool:
+        return self.rank[0]
 
 
 class Scraper:
@@ -106,18 +111,23 @@ class Scraper:
         return flight_by_reader
 
     def _depart(self, reader: EnvironmentReader, due: Due) -> _Flight:
-        self._departures += 1
         reader.begin(due)
-        parts = reader.parts(due)
-        flight = self._flight_by_reader[reader] = _Flight(reader, len(parts))
-        for part in parts:
-            stale_since = reader.stale_since if part.stats else reader.list_stale_since
-            rank = (not part.stats, stale_since, self._departures)
-            heapq.heappush(self._waiting[reader.suspect], _Part(rank, flight, part))
-        if reader.suspect not in self._starting:
-            self._starting.add(reader.suspect)
-            self._tasks.start_soon(self._start, reader.suspect)
+        list_waits = due.stats and due.list and reader.doubtful
+        flight = self._flight_by_reader[reader] = _Flight(reader, parts_left=sum(due), list_waits=list_waits)
+        if due.stats:
+            self._queue(flight, of_list=False)
+        if due.list and not list_waits:
+            self._queue(flight, of_list=True)
         return flight
+
+    def _queue(self, flight: _Flight, *, of_list: bool) -> None:
+        reader, suspect = flight.reader, flight.reader.suspect
+        self._departures += 1
+        stale_since = reader.list_stale_since if of_list else reader.stale_since
+        heapq.heappush(self._waiting[suspect], _Part((of_list, stale_since, self._departures), flight))
+        if suspect not in self._starting:
+            self._starting.add(suspect)
+            self._tasks.start_soon(self._start, suspect)
 
     async def _start(self, suspect: bool) -> None:  # noqa: FBT001 -- one of two lanes
         """Start what waits in a lane, as long as the queue in front of the API is short."""
@@ -135,16 +145,28 @@ class Scraper:
         try:
             with anyio.CancelScope(deadline=flight.ends_at) as scope:
                 flight.under_way.append(scope)
-                await reader.read(part.due, deadline=lambda: flight.deadline)
+                if part.of_list:
+                    await reader.read_list(deadline=lambda: flight.deadline)
+                else:
+                    await reader.read_stats()
         except Exception as defect:  # noqa: BLE001 -- the boundary of a task: one environment's defect must not end the others
             reader.broke(defect)
         finally:
+            self._end(flight)
+
+    def _end(self, flight: _Flight) -> None:
+        """Go on after one of a flight's parts."""
+        flight.parts_left -= 1
+        if flight.list_waits:
+            flight.list_waits = False
+            if not flight.reader.leave_list():
+                self._queue(flight, of_list=True)
+                return
             flight.parts_left -= 1
-            if not flight.parts_left:
-                del self._flight_by_reader[reader]
-                flight.done.set()
         if not flight.parts_left:
-            self._go_on(reader)
+            del self._flight_by_reader[flight.reader]
+            flight.done.set()
+            self._go_on(flight.reader)
 
     def _go_on(self, reader: EnvironmentReader) -> None:
         if reader.has_background and reader not in self._in_background:
