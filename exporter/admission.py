@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections import Counter
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -71,18 +72,26 @@ class _Lease:
 class _Lane:
     """The requests of those that are suspect, or of all others.
 
-    `heap` still holds some that were given up; `waiting`: how many were not. `running`: calls under way. `shorter`: set each
+    `heap` still holds some that were given up; `waiting_by_spend`: how many were not. `running`: calls under way. `shorter`: set each
     time somebody stops waiting.
     """
 
     heap: list[_Request] = field(default_factory=list)
-    waiting: int = 0
+    waiting_by_spend: Counter[Spend] = field(default_factory=Counter)
     running: int = 0
     shorter: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def leave(self) -> None:
-        self.waiting -= 1
+    @property
+    def waiting(self) -> int:
+        return self.waiting_by_spend.total()
+
+    def leave(self, spend: Spend) -> None:
+        self.waiting_by_spend[spend] -= 1
         self.shorter.set()
+
+    def ahead(self, spend: Spend) -> int:
+        """Count those that are served before a new request for `spend`, or in turn with it."""
+        return sum(waiting for worth, waiting in self.waiting_by_spend.items() if worth <= spend)
 
 
 class Admission:
@@ -109,7 +118,7 @@ class Admission:
             request.granted.cancel()
             raise
         finally:
-            self._lane_by_suspicion[turn.suspect].leave()
+            self._lane_by_suspicion[turn.suspect].leave(turn.spend)
         try:
             if turn.suspect or turn.unproven:
                 with self._leased():
@@ -119,10 +128,13 @@ class Admission:
         finally:
             self._release(turn)
 
-    async def room(self, *, suspect: bool) -> None:
-        """Wait until few requests are waiting, of those that are suspect or of all others."""
+    async def room(self, spend: Callable[[], Spend], *, suspect: bool) -> None:
+        """Wait until few requests are ahead of one for `spend`, which may change meanwhile, of those that are suspect or of all others.
+
+        Lesser ones don't count: however much history is being read again, what a scrape waits for is started.
+        """
         lane = self._lane_by_suspicion[suspect]
-        while lane.waiting >= self._concurrency * QUEUED_PER_SLOT:
+        while lane.ahead(spend()) >= self._concurrency * QUEUED_PER_SLOT:
             lane.shorter.clear()
             await lane.shorter.wait()
 
@@ -169,7 +181,7 @@ class Admission:
         request = _Request((turn.spend, turn.stale_since, self._arrivals), turn, granted)
         lane = self._lane_by_suspicion[turn.suspect]
         heapq.heappush(lane.heap, request)
-        lane.waiting += 1
+        lane.waiting_by_spend[turn.spend] += 1
         self._schedule()
         return request
 

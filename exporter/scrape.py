@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from exporter.budget import Spend
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -132,8 +134,12 @@ class Scraper:
     async def _start(self, suspect: bool) -> None:  # noqa: FBT001 -- one of two lanes
         """Start what waits in a lane, as long as the queue in front of the API is short."""
         waiting = self._waiting[suspect]
+
+        def spend() -> Spend:
+            return Spend.OPEN_END if waiting[0].of_list else Spend.STATS
+
         while waiting:
-            await self._admission.room(suspect=suspect)
+            await self._admission.room(spend, suspect=suspect)
             for _ in range(min(STARTED_AT_ONCE, len(waiting))):
                 self._tasks.start_soon(self._fly, heapq.heappop(waiting))
             await asyncio.sleep(0)

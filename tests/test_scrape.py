@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from exporter.admission import Admission
-from exporter.budget import Budget
+from exporter.admission import Admission, Turn
+from exporter.budget import Budget, Spend
 from exporter.client import Upstream, WorkApi
 from exporter.clock import Clock
 from exporter.collector import NOT_SELF_HOSTED, EnvironmentReader
@@ -386,6 +386,25 @@ async def test_a_deadline_too_short_for_everything_takes_lists_away_and_no_queue
         one.server.open_.set()
     assert all(snapshot.queue is not None for snapshot in snapshots)
     assert all(snapshot.work is None for snapshot in snapshots)
+
+
+async def test_history_that_is_read_again_in_the_background_keeps_no_scrape_waiting() -> None:
+    one, readers = crowd()
+    async with anyio.create_task_group() as tasks:
+        scraper = await one.scraper_that_knows(readers, tasks)
+        history = one.new_reader("env_history")
+
+        async def read_history() -> None:
+            while True:
+                await history.api.page(None, 1000, Turn(spend=Spend.RESYNC))
+                await asyncio.sleep(0)
+
+        async with anyio.create_task_group() as background:
+            for _ in range(100):
+                background.start_soon(read_history)
+            snapshots = await scraper.scrape(readers, timeout_s=2)
+            background.cancel_scope.cancel()
+    assert [snapshot for snapshot in snapshots if snapshot.queue is None] == []
 
 
 async def test_lists_that_there_were_no_calls_for_come_first_the_next_time() -> None:
