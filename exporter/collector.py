@@ -6,6 +6,7 @@ the budget did not allow it, in nothing: then what was known stays, until it is 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
@@ -54,12 +55,14 @@ class _Track(Generic[V]):
     """What one source is known to say.
 
     On the monotonic clock, `began_at`: the last read's start; `tried_at`: the start of the last one that got as far as a call.
+    `cut_after_s`: the time that the last read was given, where that was too little.
     """
 
     value: V | None = None
     problem: Problem | None = None
     began_at: float = NEVER
     tried_at: float = NEVER
+    cut_after_s: float = math.inf
     reading: bool = False
     told: Reason | None = None
 
@@ -117,11 +120,18 @@ class EnvironmentReader:
         """Whether the last call timed out, so that the next one may."""
         return self.api.timed_out
 
-    def due(self) -> Due:
-        """Tell what a read would tell something new about."""
+    def due(self, within_s: float) -> Due:
+        """Tell what a read that is given `within_s` would tell something new about.
+
+        A read that was cut short says nothing to somebody who has more time than it had.
+        """
         last = self._clock.monotonic() - self._config().scrape.min_interval_s + MIN_INTERVAL_TOLERANCE_S
         listing_enabled = self._config().listing.enabled
-        return Due(stats=self._stats.began_at <= last, list=listing_enabled and self._list.began_at <= last)
+
+        def again(track: _Track[V]) -> bool:
+            return track.began_at <= last or within_s > track.cut_after_s
+
+        return Due(stats=again(self._stats), list=listing_enabled and again(self._list))
 
     def begin(self, due: Due) -> None:
         """Note that a read has begun: its numbers are as old as this, and who waits for it in vain gets none."""
@@ -139,7 +149,7 @@ class EnvironmentReader:
         """Give the list up, where the stats have timed out: it would, too. Tells whether it was."""
         if self._stats.problem is None or self._stats.problem.reason != "timeout":
             return False
-        self._list.reading = False
+        self._list.reading, self._list.cut_after_s = False, self._stats.cut_after_s
         self._fail("list", self._list, ApiError("timeout", "not asked for, since the stats timed out"))
         return True
 
@@ -211,6 +221,11 @@ class EnvironmentReader:
     def _begin(self, track: _Track[V]) -> None:
         track.reading = True
         track.began_at = self._clock.monotonic()
+        track.cut_after_s = math.inf
+
+    def _cut_short(self, track: _Track[V]) -> ApiError:
+        track.cut_after_s = self._clock.monotonic() - track.began_at
+        return ApiError("timeout", "no answer before the scrape's deadline")
 
     # ---- stats
 
@@ -227,10 +242,11 @@ class EnvironmentReader:
         except ApiError as failed:
             self._fail("stats", track, failed)
         except anyio.get_cancelled_exc_class():
-            self._fail("stats", track, _too_late())
+            self._fail("stats", track, self._cut_short(track))
             raise
         else:
-            track.value, track.problem = Queue(reply.value, self._times(track.began_at, reply)), None
+            times = self._times(track.began_at, reply, self._clock.monotonic())
+            track.value, track.problem = Queue(reply.value, times), None
             self._tell("stats", track)
         finally:
             track.reading = False
@@ -255,7 +271,7 @@ class EnvironmentReader:
         except anyio.get_cancelled_exc_class():
             in_vain = read.newest is None or any(call.worth < Worth.BACKFILL for call in read.in_flight)
             if read.failure is None and in_vain:
-                read.failure = _too_late()
+                read.failure = self._cut_short(track)
             raise
         finally:
             self._conclude(read)
@@ -354,7 +370,7 @@ class EnvironmentReader:
     def _work(self, listing: Listing, read: _ListRead) -> Work | None:
         if not listing.complete or read.newest is None:
             return None
-        times = self._times(read.began_at, read.newest)
+        times = self._times(read.began_at, read.newest, read.answered_at)
         oldest = times.monotonic_at if listing.oldest_read_at is None else listing.oldest_read_at
         rests_on = round(times.read_at - (times.monotonic_at - oldest), 3)
         return Work(
@@ -402,8 +418,9 @@ class EnvironmentReader:
             unproven=self._stats.tried_at == NEVER,
         )
 
-    def _times(self, began_at: float, reply: Reply[WorkStats] | Reply[WorkPage]) -> ReadTimes:
-        monotonic_at = self._clock.monotonic()
+    @staticmethod
+    def _times(began_at: float, reply: Reply[WorkStats] | Reply[WorkPage], monotonic_at: float) -> ReadTimes:
+        """Tell when a read took place, of which `reply` is the last answer and came at `monotonic_at`."""
         return ReadTimes(
             read_at=round(reply.received_at, 3),
             server_at=reply.received_at + reply.server_ahead_s,
@@ -440,7 +457,3 @@ class EnvironmentReader:
                 request_id=problem.request_id,
                 detail=text,
             )
-
-
-def _too_late() -> ApiError:
-    return ApiError("timeout", "no answer before the scrape's deadline")

@@ -105,7 +105,7 @@ class Scraper:
         flight_by_reader = {}
         for reader in sorted(readers, key=lambda reader: reader.stale_since):
             flight = self._flight_by_reader.get(reader)
-            if flight is None and any(due := reader.due()):
+            if flight is None and any(due := reader.due(deadline - now)):
                 flight = self._depart(reader, due)
             if flight is not None:
                 flight.extend(deadline, now=now)

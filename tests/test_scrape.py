@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from exporter.client import Reason, Source
+    from exporter.listing import Listing
     from exporter.snapshot import Snapshot
 
 pytestmark = pytest.mark.anyio
@@ -185,6 +186,45 @@ async def test_a_waiter_that_gives_up_cancels_nobody_elses_read() -> None:
         one.server.open_.set()
     assert patient[0].queue is not None
     assert one.server.count("/stats") == 1
+
+
+async def test_a_read_cut_short_by_an_impatient_scraper_is_none_for_who_has_more_time() -> None:
+    one = rig(min_interval_s=10)
+    one.server.open_ = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        scraper = one.scraper(tasks)
+
+        async def scrape(timeout_s: float) -> Snapshot:
+            (snapshot,) = await scraper.scrape([one.reader], timeout_s=timeout_s)
+            return snapshot
+
+        tasks.start_soon(scrape, 0.05)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        one.now += 0.06
+        await asyncio.sleep(0.1)
+        calls = len(one.server.calls)
+        assert calls > 0
+        assert (await scrape(0.05)).queue is None
+        assert len(one.server.calls) == calls, "as little time again is no reason to ask again"
+        one.server.open_.set()
+        patient = await scrape(5)
+    assert patient.queue is not None
+    assert patient.work is not None
+
+
+async def test_the_list_s_times_are_those_of_its_last_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = rig()
+    listing, answered_at = one.reader.ledger.listing, one.now
+
+    def later() -> Listing:
+        one.now = answered_at + 4
+        return listing()
+
+    monkeypatch.setattr(one.reader.ledger, "listing", later)
+    snapshot = await one.scrape()
+    assert snapshot.work is not None
+    assert (snapshot.work.times.monotonic_at, snapshot.work.times.duration_s) == (answered_at, 0)
 
 
 async def test_scrapes_closer_than_the_minimal_interval_share_a_read() -> None:
