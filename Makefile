@@ -3,7 +3,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 # Simulated days and millions of items: measuring their coverage would take longer than all the rest.
-LONG   := tests/test_listing_day.py tests/test_listing_machine.py tests/test_listing_cost.py
+LONG   := tests/listing/test_ledger_day.py tests/listing/test_ledger_machine.py tests/listing/test_ledger_cost.py
 # The lock files are complete. A resolver would look beyond them, and fail on the day one of their packages has a newer release.
 INSTALL := $(BIN)/python -m pip install --quiet --no-deps
 LOCK   := uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --quiet

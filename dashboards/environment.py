@@ -31,11 +31,11 @@ from dashboards.overview import (
 )
 from dashboards.promql import BUSY, age, gauge, per_minute, quantile
 from dashboards.rules import ALERT_PREFIX, REPOSITORY_URL
-from exporter import metrics as m
+from exporter.metrics import catalogue as m
 
 if TYPE_CHECKING:
     from dashboards.grafana import Json, Steps
-    from exporter.metrics import Metric
+    from exporter.metrics.catalogue import Metric
 
 STARTING_STEPS: Final[Steps] = (("orange", t.STARTING_S),)
 STOPPING_STEPS: Final[Steps] = (("orange", t.STOPPING_S),)

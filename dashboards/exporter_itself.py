@@ -8,11 +8,11 @@ from dashboards import thresholds as t
 from dashboards.grafana import YES_OR_NO, Column, Panel, Query, Row, dashboard, graph, stat, table, variables
 from dashboards.overview import ANY_IS_BAD, ANY_IS_ODD, DATA_AGE_STEPS, TO_ENVIRONMENT
 from dashboards.promql import TARGET, age, chosen, described, gauge, numbers, or_zero
-from exporter import metrics as m
+from exporter.metrics import catalogue as m
 
 if TYPE_CHECKING:
     from dashboards.grafana import Json, Steps
-    from exporter.metrics import Metric
+    from exporter.metrics.catalogue import Metric
 
 UID: Final = "managed-agents-exporter"
 ERROR_STEPS: Final[Steps] = (("orange", t.ERROR_RATIO),)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from exporter.metrics import Metric
+    from exporter.metrics.catalogue import Metric
 
 Json = dict[str, Any]
 

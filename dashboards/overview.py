@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from dashboards import thresholds as t
 from dashboards.grafana import YES_OR_NO, Column, Panel, Query, Row, dashboard, graph, painted, stat, table, variables
 from dashboards.promql import BUSY, NOBODY_SERVES, age, described, gauge, or_zero, quantile
-from exporter import metrics as m
+from exporter.metrics import catalogue as m
 
 if TYPE_CHECKING:
     from dashboards.grafana import Json, Steps

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from exporter import metrics as m
+from exporter.metrics import catalogue as m
 
 if TYPE_CHECKING:
-    from exporter.metrics import Metric
+    from exporter.metrics.catalogue import Metric
 
 ENVIRONMENT: Final = "job, environment_id, environment_name"
 TARGET: Final = 'job=~"$job", instance=~"$instance"'

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from dashboards import thresholds as t
-from exporter import metrics as m
+from exporter.metrics import catalogue as m
 
 if TYPE_CHECKING:
-    from exporter.metrics import Metric
+    from exporter.metrics.catalogue import Metric
 
 Severity = Literal["critical", "warning", "info"]
 

@@ -19,32 +19,33 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from exporter import __version__, page, signals
-from exporter.admission import Admission
-from exporter.budget import Budget
-from exporter.client import DirectoryApi, Upstream
-from exporter.config import DISCOVERY_LEAST_INTERVAL_S, ConfigError
-from exporter.discovery import Discovery
-from exporter.doctor import examine
-from exporter.login import Login, Passwords
-from exporter.roster import Roster
-from exporter.route import RouteKeeper
-from exporter.scrape import Scraper
-from exporter.server import Parts, Routes, WebSettings
-from exporter.serving import serve
-from exporter.telemetry import BudgetCollector, Telemetry
-from exporter.transport import HttpxTransport
+from exporter import __version__, signals
+from exporter.api.admission import Admission
+from exporter.api.budget import Budget
+from exporter.api.client import DirectoryApi, Upstream
+from exporter.api.httpx_transport import HttpxTransport
+from exporter.api.tls_reload import RouteKeeper
+from exporter.check.online import examine
+from exporter.config.load import DISCOVERY_LEAST_INTERVAL_S, ConfigError
+from exporter.environments.discovery import Discovery
+from exporter.environments.roster import Roster
+from exporter.environments.scraper import Scraper
+from exporter.metrics.telemetry import BudgetCollector, Telemetry
+from exporter.web import status_page
+from exporter.web.basic_auth import Login, Passwords
+from exporter.web.http_server import serve
+from exporter.web.routes import Parts, Routes, WebSettings
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
+    from exporter.check.report import Report
     from exporter.clock import Clock
-    from exporter.config import Config
-    from exporter.diagnosis import Report
-    from exporter.doorkeeper import Doorkeeper
+    from exporter.config.load import Config
+    from exporter.environments.snapshot import Snapshot
     from exporter.log import Log
-    from exporter.snapshot import Snapshot
+    from exporter.web.web_config_reload import Doorkeeper
 
 THROTTLED_RETRY_S = 5.0
 DRAIN_S = 3.0
@@ -246,15 +247,15 @@ class App:
             status=self._status,
         )
 
-    def _status(self) -> page.Status:
+    def _status(self) -> status_page.Status:
         now = self._settings.clock.monotonic()
         waits_until = self.budget.waits_until(now)
-        return page.Status(
+        return status_page.Status(
             version=__version__,
             telemetry_path=self._settings.web.telemetry_path,
             uptime_s=now - self._started_at,
             in_force_s=now - self._in_force_at,
-            budget=page.BudgetStatus(
+            budget=status_page.BudgetStatus(
                 limit_per_minute=self.budget.limit_per_minute(now),
                 available=self.budget.available(now),
                 waits_s=None if waits_until is None else waits_until - now,
@@ -264,10 +265,10 @@ class App:
             warnings=tuple(self._stale_files()),
         )
 
-    def _discovery_status(self, now: float) -> page.DiscoveryStatus | None:
+    def _discovery_status(self, now: float) -> status_page.DiscoveryStatus | None:
         if not self.config.discovery.enabled:
             return None
-        return page.DiscoveryStatus(
+        return status_page.DiscoveryStatus(
             found=None if self.discovery.found is None else len(self.discovery.found),
             due_in_s=max(0.0, self._discovered_at + self.config.discovery.interval_s - now),
             problem=self.discovery.problem,

@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from exporter import __version__, log, metrics, signals
+from exporter import __version__, log, signals
 from exporter.app import App, Settings
+from exporter.check.plan import plan
 from exporter.clock import Clock
-from exporter.config import ApiConfig, Config, ConfigError, EnvironmentConfig, ScrapeConfig, from_environment, load
-from exporter.doorkeeper import Doorkeeper
-from exporter.exposition import Wanted, expose
-from exporter.login import THREAD_NAME as PASSWORDS
-from exporter.plan import plan
-from exporter.secret import EnvSecret
-from exporter.server import TAKEN_PATHS, WebSettings
-from exporter.serving import AddressError, listen, parse_address
+from exporter.config.load import ApiConfig, Config, ConfigError, EnvironmentConfig, ScrapeConfig, from_environment, load
+from exporter.config.secret import EnvSecret
+from exporter.metrics import catalogue
+from exporter.metrics.exposition import Wanted, expose
+from exporter.web.basic_auth import THREAD_NAME as PASSWORDS
+from exporter.web.http_server import AddressError, listen, parse_address
+from exporter.web.routes import TAKEN_PATHS, WebSettings
+from exporter.web.web_config_reload import Doorkeeper
 
 if TYPE_CHECKING:
     import socket
@@ -145,7 +146,7 @@ async def _serve(app: App, sockets: Sequence[socket.socket], logger: log.Log, op
 
 async def _once(app: App) -> int:
     snapshots = await app.read_once()
-    families = metrics.families(
+    families = catalogue.families(
         snapshots,
         monotonic=Clock().monotonic(),
         heartbeat_overdue_s=app.config.work.heartbeat_overdue_s,

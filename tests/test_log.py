@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.config.secret import Secret
 from exporter.log import Format, Level, Log, configure
-from exporter.secret import Secret
 
 NAMES = ("exporter", "httpx", "httpcore", "httpcore.connection", "uvicorn", "uvicorn.error", "uvicorn.access", "other")
 

@@ -17,7 +17,7 @@ import yaml
 
 from tests.exported import exporter_process, free_port
 from tests.prometheus_server import Prometheus, prometheus_server, scrape_config
-from tests.shortened_rules import shortened_rules
+from tests.shipped.shortened_rules import shortened_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

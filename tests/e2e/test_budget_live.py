@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from exporter.simulator import Call, Options, World
-from tests.budget_kept import (
+from tests.api.budget_kept import (
     AGE_LIMIT_S,
     ENVIRONMENTS,
     LIMIT_PER_MINUTE,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.exported import exporter_process
-from tests.panel_queries import DASHBOARDS, EMPTY_WHEN_WELL, ROOT, PanelQuery, panel_queries
 from tests.prometheus_server import Prometheus, prometheus_server, scrape_config
-from tests.shortened_rules import shortened_rules
+from tests.shipped.panel_queries import DASHBOARDS, EMPTY_WHEN_WELL, ROOT, PanelQuery, panel_queries
+from tests.shipped.shortened_rules import shortened_rules
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from exporter import metrics
+from exporter.metrics import catalogue
 from exporter.simulator import Options, World
 from exporter.simulator.options import ORGANISATION, Call
 from tests.exported import exporter_process, write_config
@@ -116,7 +116,7 @@ def assert_exporter_is_watched_too(prometheus: Prometheus, target: str) -> None:
 def test_every_metric_of_the_exporter_itself_is_asked_for() -> None:
     (own,) = (job for job in shipped("exporter:9831", shard=0)["scrape_configs"] if "params" in job)
     asked = {re.sub(r"_(bucket|count|sum)$", "", name) for name in own["params"]["name[]"]}
-    assert {name for name in asked if not name.startswith("process_")} == {metric.name for metric in metrics.EXPORTER}
+    assert {name for name in asked if not name.startswith("process_")} == {metric.name for metric in catalogue.EXPORTER}
 
 
 def test_two_servers_share_forty_environments(tmp_path: Path) -> None:

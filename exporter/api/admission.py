@@ -1,0 +1,233 @@
+"""Who may call the API next: one place where the budget's tokens and the concurrent slots are handed out.
+
+Requests are collected for one turn of the event loop and then served in order of worth, the stalest first, so that the
+order in which tasks happen to run decides nothing. A request that finds no token is refused at once, also while all slots
+are taken; one that finds no free slot waits, and takes its token when it gets the slot, so that no call is sent on a token from
+before a 429.
+
+Environments whose last call timed out share half of the slots: however many of them hang, the others have the other half.
+One that may hang, because it did or because it has never answered, keeps its slot for a second at a time while others wait
+for it: so a fleet of which most hang is told apart in a few scrapes, and one that has recovered is soon tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import Counter
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from exporter.api.budget import Budget, Spend
+
+LEASE_S = 1.0
+QUEUED_PER_SLOT = 4
+"""With fewer in the queue a slot could find nobody; with more, only memory is spent."""
+
+
+class Throttled(Exception):  # noqa: N818 -- no error: a call that is not made, which is shown as what there is
+    """The call was not made: the budget is spent, or a 429 is being waited out."""
+
+
+class Evicted(Exception):  # noqa: N818 -- an answer that has not come, while others waited for the slot
+    """The call was cut short: it might have hung for ever, and others waited."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What a call is wanted for. `stale_since`: when what it renews was read; less is sooner among equals.
+
+    `suspect`: the last call timed out. `unproven`: there has not been an answer yet.
+    """
+
+    spend: Spend
+    stale_since: float = float("-inf")
+    environment_id: str | None = None
+    suspect: bool = False
+    unproven: bool = False
+
+
+@dataclass(slots=True, order=True)
+class _Request:
+    rank: tuple[int, float, int]
+    turn: Turn = field(compare=False)
+    granted: asyncio.Future[None] = field(compare=False)
+
+
+@dataclass(slots=True)
+class _Lease:
+    """A call's hold on its slot, where that has an end."""
+
+    scope: anyio.CancelScope
+    review: asyncio.TimerHandle | None = None
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The requests of those that are suspect, or of all others.
+
+    `heap` still holds some that were given up; `waiting_by_spend`: how many were not. `running`: calls under way. `shorter`: set each
+    time somebody stops waiting.
+    """
+
+    heap: list[_Request] = field(default_factory=list)
+    waiting_by_spend: Counter[Spend] = field(default_factory=Counter)
+    running: int = 0
+    shorter: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def waiting(self) -> int:
+        return self.waiting_by_spend.total()
+
+    def leave(self, spend: Spend) -> None:
+        self.waiting_by_spend[spend] -= 1
+        self.shorter.set()
+
+    def ahead(self, spend: Spend) -> int:
+        """Count those that are served before a new request for `spend`, or in turn with it."""
+        return sum(waiting for worth, waiting in self.waiting_by_spend.items() if worth <= spend)
+
+
+class Admission:
+    def __init__(self, budget: Budget, *, concurrency: int, monotonic: Callable[[], float]) -> None:
+        self._budget = budget
+        self._concurrency = concurrency
+        self._monotonic = monotonic
+        self._lane_by_suspicion = {True: _Lane(), False: _Lane()}
+        self._arrivals = 0
+        self._dispatching = False
+
+    def configure(self, *, concurrency: int) -> None:
+        self._concurrency = concurrency
+
+    @asynccontextmanager
+    async def turn(self, turn: Turn) -> AsyncIterator[None]:
+        """Hold a slot and spend a token for one call. Raises Throttled, Evicted; waits for a slot, never for a token."""
+        request = self._enqueue(turn)
+        try:
+            await request.granted
+        except asyncio.CancelledError:
+            if request.granted.done() and not request.granted.cancelled() and request.granted.exception() is None:
+                self._release(turn)
+            request.granted.cancel()
+            raise
+        finally:
+            self._lane_by_suspicion[turn.suspect].leave(turn.spend)
+        try:
+            if turn.suspect or turn.unproven:
+                with self._leased():
+                    yield
+            else:
+                yield
+        finally:
+            self._release(turn)
+
+    async def room(self, spend: Callable[[], Spend], *, suspect: bool) -> None:
+        """Wait until few requests are ahead of one for `spend`, which may change meanwhile, of those that are suspect or of all others.
+
+        Lesser ones don't count: however much history is being read again, what a scrape waits for is started.
+        """
+        lane = self._lane_by_suspicion[suspect]
+        while lane.ahead(spend()) >= self._concurrency * QUEUED_PER_SLOT:
+            lane.shorter.clear()
+            await lane.shorter.wait()
+
+    def refused(self, retry_after_s: float | None) -> bool:
+        """Note a 429 or 529: no call is made for `retry_after_s`, or for a growing time where it is None. True: that is news."""
+        return self._budget.refused(retry_after_s, now=self._monotonic())
+
+    @property
+    def wait_s(self) -> float:
+        """How long no call is made from now on."""
+        now = self._monotonic()
+        return (self._budget.waits_until(now) or now) - now
+
+    def answered(self) -> None:
+        """Note any other answer."""
+        self._budget.answered()
+
+    @contextmanager
+    def _leased(self) -> Iterator[None]:
+        """Bound the time of a call that may hang. Raises Evicted."""
+        lease = _Lease(anyio.CancelScope())
+        try:
+            with lease.scope:
+                self._review_later(lease)
+                yield
+        finally:
+            if lease.review is not None:
+                lease.review.cancel()
+        if lease.scope.cancelled_caught:
+            raise Evicted
+
+    def _review_later(self, lease: _Lease) -> None:
+        lease.review = asyncio.get_running_loop().call_later(LEASE_S, self._review, lease)
+
+    def _review(self, lease: _Lease) -> None:
+        if any(lane.waiting for lane in self._lane_by_suspicion.values()):
+            lease.scope.cancel()
+        else:
+            self._review_later(lease)
+
+    def _enqueue(self, turn: Turn) -> _Request:
+        self._arrivals += 1
+        granted = asyncio.get_running_loop().create_future()
+        request = _Request((turn.spend, turn.stale_since, self._arrivals), turn, granted)
+        lane = self._lane_by_suspicion[turn.suspect]
+        heapq.heappush(lane.heap, request)
+        lane.waiting_by_spend[turn.spend] += 1
+        self._schedule()
+        return request
+
+    def _release(self, turn: Turn) -> None:
+        self._lane_by_suspicion[turn.suspect].running -= 1
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._dispatching:
+            self._dispatching = True
+            loop = asyncio.get_running_loop()
+            # One turn later than the next: whoever is started by those that ask in this turn shall be heard as well.
+            loop.call_soon(loop.call_soon, self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._dispatching = False
+        while (request := self._next()) is not None:
+            self._serve(request)
+        if self._budget.available(self._monotonic()) < 1:
+            self._refuse_all()
+
+    def _refuse_all(self) -> None:
+        for lane in self._lane_by_suspicion.values():
+            for request in lane.heap:
+                if not request.granted.done():
+                    request.granted.set_exception(Throttled())
+            lane.heap.clear()
+
+    def _next(self) -> _Request | None:
+        """Take the best request that a slot is free for."""
+        suspects, others = self._lane_by_suspicion[True], self._lane_by_suspicion[False]
+        if suspects.running + others.running >= self._concurrency:
+            return None
+        for lane in (suspects, others):
+            while lane.heap and lane.heap[0].granted.done():
+                heapq.heappop(lane.heap)
+        # Half of the slots are the suspects'; of a single one, what the others leave.
+        share_of_suspects = self._concurrency // 2 or int(not others.heap)
+        heaps = [others.heap, suspects.heap] if suspects.running < share_of_suspects else [others.heap]
+        heap = min(filter(None, heaps), default=None)
+        return None if heap is None else heapq.heappop(heap)
+
+    def _serve(self, request: _Request) -> None:
+        turn = request.turn
+        if self._budget.take(turn.spend, environment_id=turn.environment_id, now=self._monotonic()):
+            self._lane_by_suspicion[turn.suspect].running += 1
+            request.granted.set_result(None)
+        else:
+            request.granted.set_exception(Throttled())

@@ -1,0 +1,436 @@
+"""The only outbound calls: which credential travels, what an answer means, what is tried again.
+
+Exactly three GET paths exist here. `GET …/work/poll` claims work, so nothing that comes from outside may choose a path: an
+environment id is checked against `env_[A-Za-z0-9_]{1,96}` before it enters one, and no worker id is ever sent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar, get_args
+from weakref import WeakKeyDictionary
+
+from exporter.api.admission import Admission, Evicted, Throttled, Turn
+from exporter.api.httpx_transport import Answer, TransportError
+from exporter.api.wire import (
+    ENVIRONMENT_ID,
+    EnvironmentPage,
+    WireError,
+    WorkPage,
+    WorkStats,
+    parse_environment_page,
+    parse_stats,
+    parse_work_page,
+)
+from exporter.config.secret import SecretError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from exporter.api.httpx_transport import Transport
+    from exporter.clock import Clock
+    from exporter.config.load import ApiConfig, Config
+    from exporter.config.secret import Secret, SecretSource
+    from exporter.log import Log
+
+Source = Literal["stats", "list", "environments"]
+Reason = Literal[
+    "timeout",
+    "connect",
+    "tls",
+    "auth",
+    "not_found",
+    "bad_request",
+    "rate_limited",
+    "server",
+    "bad_payload",
+    "too_large",
+    "protocol",
+]
+SOURCES: tuple[Source, ...] = get_args(Source)
+REASONS: tuple[Reason, ...] = get_args(Reason)
+CredentialName = Literal["api_key", "environment_key"]
+
+T = TypeVar("T")
+OK = 200
+TOO_MANY_REQUESTS, OVERLOADED = 429, 529
+REASON_BY_STATUS: Mapping[int, Reason] = {401: "auth", 403: "auth", 404: "not_found", 429: "rate_limited"}
+REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+SECONDS = re.compile(r"[0-9]{1,99}(\.[0-9]{1,99})?\Z")
+
+
+class ApiError(Exception):
+    """A call that failed, for one of a closed set of reasons. The text holds nothing that the server or a user sent.
+
+    `transient`: worth one more try at once. `status`: None when there was no answer.
+    """
+
+    def __init__(
+        self,
+        reason: Reason,
+        text: str,
+        *,
+        status: int | None = None,
+        request_id: str | None = None,
+        transient: bool = False,
+    ) -> None:
+        super().__init__(text)
+        self.reason: Reason = reason
+        self.status = status
+        self.request_id = request_id
+        self.transient = transient
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Generic[T]):
+    """A value read. `received_at`: the exporter's wall clock; `server_ahead_s`: how far the server's clock is ahead of it."""
+
+    value: T
+    received_at: float
+    server_ahead_s: float
+
+
+class Observer(Protocol):
+    """Is told of every call and of every read that failed."""
+
+    def request_sent(self, source: Source, code: str, duration_s: float) -> None: ...
+    def request_throttled(self, source: Source) -> None: ...
+    def read_failed(self, source: Source, reason: Reason) -> None: ...
+    def schema_drifted(self, fields: Sequence[str]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """What all clients share. `config` is asked for at each call, for a reload may have changed it."""
+
+    config: Callable[[], Config]
+    admission: Admission
+    observer: Observer
+    clock: Clock
+    log: Log
+    _told: WeakKeyDictionary[SecretSource, str] = field(default_factory=WeakKeyDictionary, repr=False)
+
+    def reveal(self, source: SecretSource) -> Secret:
+        """Read the secret as it is now; log when its source goes bad and the last good one is used, and when it recovers."""
+        try:
+            secret = source.read()
+        except SecretError as problem:
+            raise ApiError("auth", str(problem)) from None
+        problem_before = self._told.pop(source, None)
+        if source.problem is not None:
+            self._told[source] = source.problem
+        if source.problem != problem_before:
+            if source.problem is None:
+                self.log.info("secret_recovered", was=problem_before)
+            else:
+                self.log.warning("secret_refused", detail=f"{source.problem}; the last good one is used")
+        return secret
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    name: CredentialName
+    source: SecretSource
+
+
+@dataclass(frozen=True, slots=True)
+class _Get(Generic[T]):
+    """One read: where it goes, what for, and how its answer is understood."""
+
+    source: Source
+    path: str
+    query: Mapping[str, str]
+    turn: Turn
+    parse: Callable[[bytes], T]
+
+
+class _Caller:
+    """Makes calls over one transport. Every call, a repeated one too, takes its turn and its token."""
+
+    def __init__(self, upstream: Upstream, transport: Transport) -> None:
+        self._upstream = upstream
+        self._transport = transport
+        self.timed_out = False
+        self.sent_by_source: Counter[Source] = Counter()
+
+    async def read(self, get: _Get[T], credential: Credential) -> Reply[T]:
+        """Read with one credential; where it was refused and has changed at its source since, with the new one.
+
+        Raises ApiError, Throttled.
+        """
+        sent = self._upstream.reveal(credential.source)
+        try:
+            return await self._read_with(get, credential.name, sent)
+        except ApiError as failed:
+            if failed.reason != "auth":
+                raise
+            credential.source.forget()
+            renewed = self._upstream.reveal(credential.source)
+            if renewed == sent:
+                raise
+        return await self._read_with(get, credential.name, renewed)
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+    async def _read_with(self, get: _Get[T], name: CredentialName, secret: Secret) -> Reply[T]:
+        """Make the call, once more after a transient failure."""
+        headers = _headers(self._upstream.config().api, name, secret)
+        try:
+            return await self._read_once(get, headers)
+        except ApiError as failed:
+            if not failed.transient or (get.source == "environments" and failed.status is not None):
+                raise  # the directory answers once an interval, whatever its answer is
+            first = failed
+        try:
+            return await self._read_once(get, headers)
+        except Throttled:
+            raise first from None
+
+    async def _read_once(self, get: _Get[T], headers: Mapping[str, str]) -> Reply[T]:
+        clock = self._upstream.clock
+        try:
+            async with self._upstream.admission.turn(get.turn):
+                sent_at = clock.wall()
+                answer = await self._send(get, headers)
+        except Throttled:
+            self._upstream.observer.request_throttled(get.source)
+            raise
+        except Evicted:
+            raise ApiError("timeout", "no answer while other environments waited for their turn") from None
+        received_at = clock.wall()
+        self._check(get.source, answer, received_at)
+        value = self._understand(get, answer)
+        return Reply(value, received_at, server_ahead_s(answer.headers.get("date"), sent_at, received_at))
+
+    async def _send(self, get: _Get[T], headers: Mapping[str, str]) -> Answer:
+        api, monotonic = self._upstream.config().api, self._upstream.clock.monotonic
+        started = monotonic()
+        self.sent_by_source[get.source] += 1
+        code = "timeout"  # also when the scrape's deadline cuts the call short
+        try:
+            answer = await self._transport.get(
+                f"{api.base_url}{get.path}",
+                query={**api.query, **get.query},
+                headers=headers,
+                timeout_s=api.timeout_s or float("inf"),
+            )
+            code = str(answer.status)
+        except TransportError as failed:
+            code = str(failed.status or failed.fault)
+            raise ApiError(failed.fault, str(failed), status=failed.status, transient=failed.unanswered) from None
+        finally:
+            self.timed_out = code == "timeout"
+            self._upstream.observer.request_sent(get.source, code, monotonic() - started)
+        return answer
+
+    def _check(self, source: Source, answer: Answer, received_at: float) -> None:
+        admission = self._upstream.admission
+        if answer.status not in {TOO_MANY_REQUESTS, OVERLOADED}:
+            admission.answered()
+        elif admission.refused(retry_after_s(answer.headers, received_at)):
+            self._upstream.log.warning(
+                "calls_paused",
+                source=source,
+                status=answer.status,
+                request_id=_request_id(answer),
+                wait_s=round(admission.wait_s, 1),
+            )
+        if answer.status != OK:
+            raise _failure(answer)
+
+    def _understand(self, get: _Get[T], answer: Answer) -> T:
+        try:
+            value = get.parse(answer.body)
+        except WireError as problem:
+            self._upstream.observer.schema_drifted(problem.drift)
+            raise ApiError("bad_payload", str(problem), status=OK, request_id=_request_id(answer)) from None
+        self._upstream.observer.schema_drifted(getattr(value, "drift", ()))
+        return value
+
+
+class WorkApi:
+    """`stats` and `list` of one environment.
+
+    `stats` prefers the organisation's API key and `list` the environment's: the vendor's pages disagree on which call takes
+    which. A 401 or 403 leads to the other one, once a read, and never again once one has worked.
+    """
+
+    def __init__(
+        self,
+        environment_id: str,
+        upstream: Upstream,
+        transport: Transport,
+        *,
+        environment_key: SecretSource | None,
+    ) -> None:
+        if not ENVIRONMENT_ID.match(environment_id):
+            raise ValueError("not an environment id")
+        self._environment_id = environment_id
+        self._upstream = upstream
+        self._caller = _Caller(upstream, transport)
+        self._environment_key = environment_key
+        self.credential_by_source: dict[Source, CredentialName] = {}
+        self._fell_back: set[Source] = set()
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the last call got no answer in time."""
+        return self._caller.timed_out
+
+    def sent(self, source: Source) -> int:
+        """Tell how many calls of `source` have been sent."""
+        return self._caller.sent_by_source[source]
+
+    def begin(self, source: Source) -> None:
+        """Start a new read of `source`: the other credential may be tried again."""
+        self._fell_back.discard(source)
+
+    async def stats(self, turn: Turn) -> Reply[WorkStats]:
+        """Read the queue's numbers. Raises ApiError, Throttled."""
+        return await self._read(_Get("stats", self._path("work/stats"), {}, turn, parse_stats))
+
+    async def page(self, cursor: str | None, limit: int, turn: Turn) -> Reply[WorkPage]:
+        """Read up to `limit` items from `cursor` on, or from the start. Raises ApiError, Throttled."""
+        query = {"limit": str(limit)} | ({} if cursor is None else {"page": cursor})
+
+        def parse(body: bytes) -> WorkPage:
+            return parse_work_page(body, environment_id=self._environment_id)
+
+        return await self._read(_Get("list", self._path("work"), query, turn, parse))
+
+    async def aclose(self) -> None:
+        await self._caller.aclose()
+
+    def _path(self, rest: str) -> str:
+        return f"/environments/{self._environment_id}/{rest}"
+
+    async def _read(self, get: _Get[T]) -> Reply[T]:
+        candidates = self._candidates(get.source)
+        refusal = ApiError("auth", "no credential is configured for the environment")
+        for credential in candidates:
+            try:
+                reply = await self._caller.read(get, credential)
+            except ApiError as failed:
+                if failed.reason != "auth":
+                    raise
+                refusal = failed
+                continue
+            self.credential_by_source[get.source] = credential.name
+            return reply
+        raise self._advised(get.source, refusal)
+
+    def _advised(self, source: Source, refusal: ApiError) -> ApiError:
+        """Name the likely remedy: many servers take no API key for the list."""
+        if source != "list" or self._environment_key is not None or refusal.status is None:
+            return refusal
+        text = f"{refusal} to the API key: give the environment a key of its own, environment_key_file"
+        return ApiError("auth", text, status=refusal.status, request_id=refusal.request_id)
+
+    def _candidates(self, source: Source) -> Iterator[Credential]:
+        """Yield the credentials to try in this read, one more each time the one before was refused."""
+        ours = self._credentials(source)
+        worked = self.credential_by_source.get(source)
+        if worked is not None and any(each.name == worked for each in ours):
+            ours = [each for each in ours if each.name == worked]
+        for position, credential in enumerate(ours):
+            if position and source in self._fell_back:
+                return
+            if position:
+                self._fell_back.add(source)
+            yield credential
+
+    def _credentials(self, source: Source) -> list[Credential]:
+        api_key = self._upstream.config().api.api_key
+        ours = [] if api_key is None else [Credential("api_key", api_key)]
+        if self._environment_key is not None:
+            ours.append(Credential("environment_key", self._environment_key))
+        return ours if source == "stats" else ours[::-1]
+
+
+class DirectoryApi:
+    """The organisation's environments. Takes the API key alone."""
+
+    def __init__(self, upstream: Upstream, transport: Transport) -> None:
+        self._upstream = upstream
+        self._caller = _Caller(upstream, transport)
+
+    async def page(self, cursor: str | None, limit: int, turn: Turn) -> Reply[EnvironmentPage]:
+        """Read up to `limit` environments from `cursor` on, or from the start. Raises ApiError, Throttled."""
+        api = self._upstream.config().api
+        if api.api_key is None:
+            raise ApiError("auth", "discovery needs an API key")
+        query = {"limit": str(limit)} | ({} if cursor is None else {"page": cursor})
+        get = _Get("environments", "/environments", query, turn, parse_environment_page)
+        return await self._caller.read(get, Credential("api_key", api.api_key))
+
+    async def aclose(self) -> None:
+        await self._caller.aclose()
+
+
+def _headers(api: ApiConfig, name: CredentialName, secret: Secret) -> dict[str, str]:
+    headers = {"anthropic-version": api.version, "anthropic-beta": api.beta}
+    if api.workspace_id is not None:
+        headers["anthropic-workspace-id"] = api.workspace_id
+    if name == "api_key" and api.auth_style == "x-api-key":
+        headers["x-api-key"] = secret.reveal()
+    else:
+        headers["authorization"] = f"Bearer {secret.reveal()}"
+    return headers
+
+
+def _failure(answer: Answer) -> ApiError:
+    status = answer.status
+    reason = REASON_BY_STATUS.get(status)
+    if reason is None:
+        kinds: tuple[Reason, ...] = ("protocol", "protocol", "protocol", "protocol", "bad_request", "server")
+        reason = kinds[min(status // 100, len(kinds) - 1)]
+    transient = reason == "server" and status != OVERLOADED and "retry-after" not in answer.headers
+    return ApiError(
+        reason, f"the API answered {status}", status=status, request_id=_request_id(answer), transient=transient
+    )
+
+
+def _request_id(answer: Answer) -> str | None:
+    given = answer.headers.get("request-id", "")
+    return given if REQUEST_ID.match(given) else None
+
+
+def retry_after_s(headers: Mapping[str, str], received_at: float) -> float | None:
+    """Read how long to wait, in seconds or until a date of the server's clock; None when absent or not legible."""
+    given = headers.get("retry-after", "").strip()
+    if SECONDS.match(given):
+        return float(given)
+    until = _http_date(given)
+    if until is None:
+        return None
+    return max(0.0, until - (_http_date(headers.get("date")) or received_at))
+
+
+def server_ahead_s(date: str | None, sent_at: float, received_at: float) -> float:
+    """Tell how far the server's clock is ahead of ours, as far as a `Date` of whole seconds proves it.
+
+    The server wrote `date` at some time between `sent_at` and `received_at`, and up to a second later than it says. Where
+    that can be so with both clocks equal they are taken for equal; otherwise the middle of what is possible is returned.
+    """
+    written_at = _http_date(date)
+    if written_at is None:
+        return 0.0
+    least, most = written_at - received_at, written_at + 1 - sent_at
+    return 0.0 if least <= 0 <= most else (least + most) / 2
+
+
+@lru_cache(maxsize=8)
+def _http_date(text: str | None) -> float | None:
+    if not text:
+        return None
+    try:
+        parsed = parsedate_to_datetime(text)
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError, IndexError, TypeError):
+        return None

@@ -1,0 +1,288 @@
+"""Examines every environment once, with each credential by itself. It spends from the budget, and waits for it: nobody scrapes.
+
+An environment costs one call per credential for each of `stats` and `list`, and a few more to see how its list is ordered; one that
+can't be reached costs one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import anyio
+
+from exporter.api.admission import Throttled, Turn
+from exporter.api.budget import Spend
+from exporter.api.client import ApiError, DirectoryApi, WorkApi
+from exporter.check.report import Directory, Examination, Report, Trial
+from exporter.environments.discovery import merge
+from exporter.listing.ledger import SMALL_PAGE_SIZE, Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+    from exporter.api.client import CredentialName, Reason, Reply, Source, Upstream
+    from exporter.api.httpx_transport import Transport
+    from exporter.api.wire import RemoteEnvironment, WorkPage, WorkStats
+    from exporter.check.report import Kind
+    from exporter.config.load import Config
+    from exporter.config.secret import SecretSource
+    from exporter.environments.snapshot import Environment
+    from exporter.listing.ledger import Call, Listing
+
+T = TypeVar("T")
+AT_ONCE: Final = 8
+PATIENCE_S: Final = 120.0
+"""How long one environment may wait for the budget."""
+THROTTLED_RETRY_S: Final = 0.25
+READS: Final = 2
+FURTHER_PAGES: Final = 4
+DIRECTORY_PAGES: Final = 10
+DIRECTORY_PAGE_SIZE: Final = 100
+BAD_REQUEST: Final = 400
+HOPELESS: Final[frozenset[Reason]] = frozenset({"connect", "timeout", "tls", "rate_limited", "server", "protocol"})
+"""Another credential, or another call, would meet the same."""
+
+
+async def examine(upstream: Upstream, new_transport: Callable[[], Transport]) -> Report:
+    """Examine the directory and every environment of the configuration; of discovery too, where that is on."""
+    config = upstream.config()
+    doctor = _Doctor(upstream, new_transport)
+    directory, found = await doctor.examine_directory()
+    environments = merge(config.environments, (each for each in found if each.self_hosted and not each.archived))
+    if not config.discovery.enabled:
+        environments = environments[: len(config.environments)]
+    examinations = await doctor.examine_all(environments, {each.id: each.self_hosted for each in found})
+    ahead = doctor.watch.server_ahead_s
+    return Report(
+        directory=directory,
+        examinations=examinations,
+        server_ahead_s=max(ahead, key=abs) if ahead else None,
+    )
+
+
+class _Watch:
+    """Takes the time of calls: the client's observer of a single examination."""
+
+    def __init__(self) -> None:
+        self.latency_s = 0.0
+        self.server_ahead_s: list[float] = []
+
+    def request_sent(self, source: Source, code: str, duration_s: float) -> None:  # noqa: ARG002 -- the observer's signature
+        self.latency_s = duration_s
+
+    def request_throttled(self, source: Source) -> None: ...
+    def read_failed(self, source: Source, reason: Reason) -> None: ...
+    def schema_drifted(self, fields: Sequence[str]) -> None: ...
+
+
+class _Doctor:
+    def __init__(self, upstream: Upstream, new_transport: Callable[[], Transport]) -> None:
+        self._upstream = upstream
+        self._new_transport = new_transport
+        self.watch = _Watch()
+
+    async def examine_directory(self) -> tuple[Directory, tuple[RemoteEnvironment, ...]]:
+        config = self._upstream.config()
+        if config.api.api_key is None:
+            return Directory(trial=None, needed=config.discovery.enabled), ()
+        watch = _Watch()
+        api = DirectoryApi(replace(self._upstream, observer=watch), self._new_transport())
+        found: list[RemoteEnvironment] = []
+        failed: ApiError | None = None
+        try:
+            await _read_directory(api, found)
+        except ApiError as error:
+            failed = error
+        finally:
+            await api.aclose()
+        self_hosted = sum(each.self_hosted for each in found)
+        directory = Directory(
+            trial=_trial("environments", "api_key", watch, failed),
+            needed=config.discovery.enabled,
+            self_hosted=self_hosted,
+            others=len(found) - self_hosted,
+        )
+        return directory, tuple(found)
+
+    async def examine_all(
+        self, environments: Sequence[Environment], self_hosted_by_id: Mapping[str, bool]
+    ) -> list[Examination]:
+        examinations: dict[str, Examination] = {}
+        limiter = anyio.CapacityLimiter(AT_ONCE)
+
+        async def examine_one(environment: Environment) -> None:
+            async with limiter:
+                patient = _Patient(environment, self._upstream, self._new_transport, self.watch)
+                examinations[environment.id] = await patient.examine(self_hosted=self_hosted_by_id.get(environment.id))
+
+        async with anyio.create_task_group() as tasks:
+            for environment in environments:
+                tasks.start_soon(examine_one, environment)
+        return [examinations[environment.id] for environment in environments]
+
+
+class _Patient:
+    """One environment under examination."""
+
+    def __init__(
+        self, environment: Environment, upstream: Upstream, new_transport: Callable[[], Transport], clock_watch: _Watch
+    ) -> None:
+        self._environment = environment
+        self._clock_watch = clock_watch
+        self._clock = upstream.clock
+        self._config = upstream.config()
+        self._watch = _Watch()
+        self._api_by_credential = {
+            name: WorkApi(
+                environment.id,
+                replace(upstream, config=partial(_same, config), observer=self._watch),
+                new_transport(),
+                environment_key=key,
+            )
+            for name, config, key in _each_credential_alone(self._config, environment.id)
+        }
+        self._trials: list[Trial] = []
+        self._blank = False
+        self._listing: Listing | None = None
+
+    async def examine(self, *, self_hosted: bool | None) -> Examination:
+        with anyio.move_on_after(PATIENCE_S) as patience:
+            try:
+                await self._try_everything()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    for api in self._api_by_credential.values():
+                        await api.aclose()
+        return Examination(
+            environment=self._environment,
+            kind=self._kind(self_hosted=self_hosted),
+            trials=tuple(self._trials),
+            listing_enabled=self._config.listing.enabled,
+            listing=self._listing,
+            finished=not patience.cancelled_caught,
+        )
+
+    def _kind(self, *, self_hosted: bool | None) -> Kind:
+        """Say the type; where the directory doesn't tell, a cloud environment has blank stats and no list."""
+        listed = [trial.reason for trial in self._trials if trial.source == "list"]
+        if self_hosted is not None:
+            return "self-hosted" if self_hosted else "cloud"
+        if None in listed:
+            return "self-hosted"
+        return "cloud" if self._blank and "not_found" in listed else "unknown"
+
+    async def _try_everything(self) -> None:
+        for name, api in self._api_by_credential.items():
+            stats = await self._try("stats", name, partial(api.stats, Turn(spend=Spend.STATS)))
+            if stats is not None:
+                self._blank = _is_blank(stats.value)
+            if self._trials[-1].reason in HOPELESS:
+                return
+        if not self._config.listing.enabled:
+            return
+        for name, api in reversed(self._api_by_credential.items()):
+            await self._try_list(name, api)
+            if self._trials[-1].reason in HOPELESS:
+                return
+
+    async def _try_list(self, name: CredentialName, api: WorkApi) -> None:
+        page_size = self._config.listing.page_size
+        page = await self._try("list", name, partial(_first_page, api, page_size))
+        if page is None and self._trials[-1].status == BAD_REQUEST and page_size > SMALL_PAGE_SIZE:
+            self._trials.pop()
+            page_size = SMALL_PAGE_SIZE
+            page = await self._try("list", name, partial(_first_page, api, page_size))
+        if page is not None and self._listing is None:
+            ledger = Ledger(page_size=page_size, resync_interval_s=self._config.listing.resync_interval_s)
+            self._listing = await self._walk(api, ledger, page)
+
+    async def _walk(self, api: WorkApi, ledger: Ledger, first: Reply[WorkPage]) -> Listing:
+        """Follow the list for a few pages, and look at it a second time: what moves in between tells what cursors are."""
+        calls_left = FURTHER_PAGES
+        known: Reply[WorkPage] | None = first
+        for _ in range(READS):
+            ledger.begin(now=self._clock.monotonic())
+            while (wanted := ledger.wanted()) and (known or calls_left):
+                reply = known or await self._follow(api, wanted[0])
+                calls_left -= known is None
+                known = None
+                if reply is None:
+                    return ledger.listing()
+                self._tell(ledger, wanted, reply)
+        return ledger.listing()
+
+    def _tell(self, ledger: Ledger, wanted: Sequence[Call], reply: Reply[WorkPage]) -> None:
+        call, *others = wanted
+        for other in others:
+            ledger.missed(other)
+        server_now = reply.received_at + reply.server_ahead_s
+        ledger.told(call, reply.value, now=self._clock.monotonic(), server_now=server_now)
+
+    async def _follow(self, api: WorkApi, call: Call) -> Reply[WorkPage] | None:
+        try:
+            return await _paced(lambda: api.page(call.cursor, call.limit, Turn(spend=Spend.STATS)))
+        except ApiError:
+            return None  # the first page has shown that listing works; what is known so far is reported
+
+    async def _try(
+        self, source: Source, name: CredentialName, call: Callable[[], Awaitable[Reply[T]]]
+    ) -> Reply[T] | None:
+        try:
+            reply = await _paced(call)
+        except ApiError as error:
+            self._trials.append(_trial(source, name, self._watch, error))
+            return None
+        self._trials.append(_trial(source, name, self._watch, None))
+        self._clock_watch.server_ahead_s.append(reply.server_ahead_s)
+        return reply
+
+
+def _each_credential_alone(
+    config: Config, environment_id: str
+) -> Iterable[tuple[CredentialName, Config, SecretSource | None]]:
+    """Yield the configuration as if it had one credential only, for each of those that the environment has."""
+    keys = {each.id: each.environment_key for each in config.environments}
+    key = keys.get(environment_id)
+    if config.api.api_key is not None:
+        yield "api_key", config, None
+    if key is not None:
+        yield "environment_key", replace(config, api=replace(config.api, api_key=None)), key
+
+
+def _same(config: Config) -> Config:
+    return config
+
+
+async def _first_page(api: WorkApi, page_size: int) -> Reply[WorkPage]:
+    return await api.page(None, page_size, Turn(spend=Spend.STATS))
+
+
+async def _read_directory(api: DirectoryApi, found: list[RemoteEnvironment]) -> None:
+    cursor: str | None = None
+    for _ in range(DIRECTORY_PAGES):
+        reply = await _paced(partial(api.page, cursor, DIRECTORY_PAGE_SIZE, Turn(spend=Spend.STATS)))
+        found += reply.value.environments
+        cursor = reply.value.next_cursor
+        if cursor is None:
+            return
+
+
+async def _paced(call: Callable[[], Awaitable[Reply[T]]]) -> Reply[T]:
+    """Make the call as soon as the budget allows it. Raises ApiError."""
+    while True:
+        try:
+            return await call()
+        except Throttled:
+            await anyio.sleep(THROTTLED_RETRY_S)
+
+
+def _trial(source: Source, name: CredentialName, watch: _Watch, error: ApiError | None) -> Trial:
+    if error is None:
+        return Trial(source, name, watch.latency_s)
+    return Trial(source, name, watch.latency_s, error.reason, error.status)
+
+
+def _is_blank(stats: WorkStats) -> bool:
+    return not stats.depth and not stats.pending and stats.oldest_queued_at is None and stats.workers_polling is None

@@ -1,0 +1,504 @@
+"""What the exporter is told: a YAML file or environment variables → a frozen `Config`, or `ConfigError` with every problem."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from exporter.config.secret import EnvSecret, FileSecret, SecretError, system_words
+from exporter.config.tls_files import authorities_in, file_in, pair_problem, path_in
+from exporter.config.yaml_document import (
+    SIZE_LIMIT,
+    Document,
+    RefusedError,
+    Section,
+    choice,
+    duration_s,
+    flag,
+    rising_numbers,
+    size_bytes,
+    text,
+    whole,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import yaml
+
+    from exporter.config.secret import SecretSource
+
+AuthStyle = Literal["x-api-key", "bearer"]
+WorkerMode = Literal["always_on", "webhook", "unknown"]
+
+DISCOVERY_PAGE_SIZE = 100
+DISCOVERY_LEAST_INTERVAL_S = 1.0
+"""A shorter interval means this one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiConfig:
+    base_url: str = "https://api.anthropic.com/v1"
+    api_key: SecretSource | None = None
+    auth_style: AuthStyle = "x-api-key"
+    version: str = "2023-06-01"
+    beta: str = "managed-agents-2026-04-01"
+    workspace_id: str | None = None
+    query: Mapping[str, str] = field(default_factory=dict)
+    ca_file: Path | None = None
+    client_cert_file: Path | None = None
+    client_key_file: Path | None = None
+    proxy_url: str | None = field(default=None, repr=False)  # may carry credentials
+    allow_http: bool = False
+    timeout_s: float = 5.0
+    max_response_bytes: int = 8 * 1024 * 1024
+    requests_per_minute: int = 120
+    concurrency: int = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScrapeConfig:
+    timeout_s: float = 9.0
+    timeout_offset_s: float = 0.5
+    min_interval_s: float = 10.0
+    max_age_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListingConfig:
+    enabled: bool = True
+    page_size: int = 1000
+    resync_interval_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkConfig:
+    heartbeat_overdue_s: float = 90.0
+    duration_buckets: tuple[float, ...] = (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoveryConfig:
+    enabled: bool = False
+    interval_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentConfig:
+    """One environment of the file. `id` matches `env_[A-Za-z0-9_]{1,96}`; `name` is unique within a `Config`."""
+
+    id: str
+    name: str
+    environment_key: SecretSource | None = None
+    worker_mode: WorkerMode = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    api: ApiConfig = field(default_factory=ApiConfig)
+    scrape: ScrapeConfig = field(default_factory=ScrapeConfig)
+    listing: ListingConfig = field(default_factory=ListingConfig)
+    work: WorkConfig = field(default_factory=WorkConfig)
+    discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
+    environments: tuple[EnvironmentConfig, ...] = ()
+
+
+class ConfigError(Exception):
+    """A configuration that can't be used. `problems`: every one found, each a sentence that starts with its place."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+NAME_LENGTH_LIMIT: Final = 128
+
+_NOTHING_CONFIGURED = (
+    "nothing configured: give --config.file, or ANTHROPIC_API_KEY, or ANTHROPIC_ENVIRONMENT_ID and"
+    " ANTHROPIC_ENVIRONMENT_KEY; --demo shows the exporter at work without any of them"
+)
+_NOTHING_TO_EXPORT = "nothing to export: list an environment, or set discovery.enabled: true, or start with --demo"
+_NOT_SHOWN = "not usable, and not shown in case it is the secret itself, which is never written into the file"
+
+_ID = re.compile(r"env_[A-Za-z0-9_]{1,96}")
+_ID_EXPECTED = "env_ and 1 to 96 letters, digits or underscores"
+_HEADER = re.compile(r"[!-~]{1,256}(?: [!-~]{1,256}){0,15}")
+_HEADER_EXPECTED = "visible ASCII characters, as in a header"
+_NAME_EXPECTED = "a name of 1 to 128 characters"
+_URL_EXPECTED = "an address such as https://api.example.com/v1"
+_QUERY_KEY = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
+_OWN_QUERY_KEYS = frozenset({"limit", "page"})
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_LIKE_A_SECRET = re.compile(r"sk-ant-.*|(?=.*[0-9])[A-Za-z0-9_=+-]{20,}")
+_URL = re.compile(
+    r"(?P<scheme>https?)://(?:(?P<userinfo>[!\x22$-.0->A-~]*)@)?(?P<host>[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]+\])"
+    r"(?::(?P<port>[0-9]{1,5}))?(?P<path>(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*/?)(?P<rest>[?#][!-~]*)?"
+)
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Config:
+    """Read a configuration file and the files it names. Raises ConfigError."""
+    return parse(read_file(path), directory=path.parent, environ=environ)
+
+
+def read_file(path: Path) -> str:
+    """Return the text of a configuration file, cut where it is too long to be one. Raises ConfigError."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(SIZE_LIMIT + 1)
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError((f"{path}: {system_words(error)}",)) from None
+    except UnicodeDecodeError:
+        raise ConfigError((f"{path}: not UTF-8",)) from None
+
+
+def parse(yaml_text: str, *, directory: Path, environ: Mapping[str, str]) -> Config:
+    """Return what the YAML says, with relative paths taken from `directory`. Raises ConfigError."""
+    document = Document(yaml_text)
+    if not document.legible:
+        raise ConfigError(document.problems())
+    config = _config(document.root, _Surroundings(directory, environ))
+    if problems := document.problems():
+        raise ConfigError(problems)
+    return config
+
+
+def keys() -> tuple[str, ...]:
+    """Return every key a file may contain, as `api.base_url` or `environments[].id`."""
+    document = Document("environments: [{}]")
+    _config(document.root, _Surroundings(Path(), {}))
+    return tuple(document.keys)
+
+
+def from_environment(environ: Mapping[str, str]) -> Config:
+    """Return what the vendor's own environment variables say, without a file. Raises ConfigError."""
+    problems: list[str] = []
+    api_key = _variable_secret("ANTHROPIC_API_KEY", environ, problems)
+    auth_token = None if api_key else _variable_secret("ANTHROPIC_AUTH_TOKEN", environ, problems)
+    environments = _variable_environments(environ, problems, api_key_given=bool(api_key or auth_token))
+    if not (api_key or auth_token or environments or problems):
+        raise ConfigError((_NOTHING_CONFIGURED,))
+    api = ApiConfig(
+        base_url=_variable_base_url(environ, problems),
+        api_key=api_key or auth_token,
+        auth_style="bearer" if auth_token else "x-api-key",
+        workspace_id=_variable_workspace_id(environ, problems),
+    )
+    if problems:
+        raise ConfigError(tuple(problems))
+    return Config(api=api, discovery=DiscoveryConfig(enabled=not environments), environments=environments)
+
+
+@dataclass(frozen=True, slots=True)
+class _Surroundings:
+    """What a configuration refers to: paths are relative to `directory`, variables are looked up in `environ`."""
+
+    directory: Path
+    environ: Mapping[str, str] = field(repr=False)
+
+
+def _config(root: Section, around: _Surroundings) -> Config:
+    api = root.section("api")
+    config = Config(
+        api=_api(api, around),
+        scrape=_scrape(root.section("scrape")),
+        listing=_listing(root.section("listing")),
+        work=_work(root.section("work")),
+        discovery=_discovery(root.section("discovery")),
+        environments=_environments(root, around, api_key_given=_secret_given(api, "api_key")),
+    )
+    if config.discovery.enabled and not _secret_given(api, "api_key"):
+        root.note(
+            "discovery",
+            "needs an API key to list the organisation's environments: give api.api_key_file or api_key_env",
+        )
+    if not root.given("environments") and not config.discovery.enabled:
+        root.note("environments", _NOTHING_TO_EXPORT)
+    return config
+
+
+def _api(section: Section, around: _Surroundings) -> ApiConfig:
+    default = ApiConfig()
+    allow_http = section.take("allow_http", flag, default.allow_http)
+    ca_file = section.take("ca_file", authorities_in(around.directory), None)
+    client_cert_file, client_key_file = _client_certificate(section, around)
+    header = text(matching=_HEADER, expected=_HEADER_EXPECTED)
+    return ApiConfig(
+        base_url=_base_url(section, around, allow_http=allow_http),
+        api_key=_secret(section, "api_key", around),
+        auth_style=section.take("auth_style", choice("x-api-key", "bearer"), default.auth_style),
+        version=section.take("version", header, default.version),
+        beta=section.take("beta", header, default.beta),
+        workspace_id=section.take("workspace_id", header, default.workspace_id),
+        query=_query(section.section("query")),
+        ca_file=ca_file,
+        client_cert_file=client_cert_file,
+        client_key_file=client_key_file,
+        proxy_url=section.take("proxy_url", _proxy_url, default.proxy_url),
+        allow_http=allow_http,
+        timeout_s=section.take("timeout", duration_s, default.timeout_s),
+        max_response_bytes=section.take(
+            "max_response_bytes", size_bytes(least=1024, most=1024**3), default.max_response_bytes
+        ),
+        requests_per_minute=section.take(
+            "requests_per_minute", whole(least=1, most=1_000_000), default.requests_per_minute
+        ),
+        concurrency=section.take("concurrency", whole(least=1, most=1000), default.concurrency),
+    )
+
+
+def _scrape(section: Section) -> ScrapeConfig:
+    default = ScrapeConfig()
+    return ScrapeConfig(
+        timeout_s=section.take("timeout", duration_s, default.timeout_s),
+        timeout_offset_s=section.take("timeout_offset", duration_s, default.timeout_offset_s),
+        min_interval_s=section.take("min_interval", duration_s, default.min_interval_s),
+        max_age_s=section.take("max_age", duration_s, default.max_age_s),
+    )
+
+
+def _listing(section: Section) -> ListingConfig:
+    default = ListingConfig()
+    return ListingConfig(
+        enabled=section.take("enabled", flag, default.enabled),
+        page_size=section.take("page_size", whole(least=1, most=1000), default.page_size),
+        resync_interval_s=section.take("resync_interval", duration_s, default.resync_interval_s),
+    )
+
+
+def _work(section: Section) -> WorkConfig:
+    default = WorkConfig()
+    return WorkConfig(
+        heartbeat_overdue_s=section.take("heartbeat_overdue", duration_s, default.heartbeat_overdue_s),
+        duration_buckets=section.take("duration_buckets", rising_numbers, default.duration_buckets),
+    )
+
+
+def _discovery(section: Section) -> DiscoveryConfig:
+    default = DiscoveryConfig()
+    return DiscoveryConfig(
+        enabled=section.take("enabled", flag, default.enabled),
+        interval_s=section.take("interval", duration_s, default.interval_s),
+    )
+
+
+def _environments(root: Section, around: _Surroundings, *, api_key_given: bool) -> tuple[EnvironmentConfig, ...]:
+    sections = root.sections("environments")
+    environments = tuple(_environment(section, around) for section in sections)
+    for section in sections:
+        if not section.given("id"):
+            section.note("id", "missing")
+        if not (api_key_given or _secret_given(section, "environment_key")):
+            section.note(None, "no credential: give environment_key_file or environment_key_env, or api.api_key_file")
+    _note_doubles(sections, environments)
+    return environments
+
+
+def _environment(section: Section, around: _Surroundings) -> EnvironmentConfig:
+    environment_id = section.take("id", text(matching=_ID, expected=_ID_EXPECTED), "")
+    return EnvironmentConfig(
+        id=environment_id,
+        name=section.take("name", _name, environment_id),
+        environment_key=_secret(section, "environment_key", around),
+        worker_mode=section.take("worker_mode", choice("always_on", "webhook", "unknown"), "unknown"),
+    )
+
+
+def _note_doubles(sections: list[Section], environments: tuple[EnvironmentConfig, ...]) -> None:
+    """Note ids and names that come twice, and names that are another environment's id: `/probe` takes either."""
+    first_by_id: dict[str, Section] = {}
+    first_by_name: dict[str, Section] = {}
+    for section, environment in zip(sections, environments, strict=True):
+        first = first_by_id.setdefault(environment.id, section)
+        if environment.id and first is not section:
+            section.note("id", f"the same as the id of {first.place}")
+    for section, environment in zip(sections, environments, strict=True):
+        if not section.given("name") or not environment.name:
+            continue
+        same_name = first_by_name.setdefault(environment.name, section)
+        same_id = first_by_id.get(environment.name, section)
+        if same_name is not section:
+            section.note("name", f"the same as the name of {same_name.place}")
+        elif same_id is not section:
+            section.note("name", f"the same as the id of {same_id.place}")
+        elif environment.name != environment.id and _ID.fullmatch(environment.name):
+            section.note("name", "looks like an environment's id: only that environment may be called so")
+
+
+def _name(node: yaml.Node) -> str:
+    name = text(expected=_NAME_EXPECTED)(node).strip()
+    if not 1 <= len(name) <= NAME_LENGTH_LIMIT:
+        raise RefusedError(f"expected {_NAME_EXPECTED}")
+    return name
+
+
+def _query(section: Section) -> dict[str, str]:
+    query = dict(section.entries(text()))
+    for key in query:
+        if not _QUERY_KEY.fullmatch(key):
+            section.note(key, "expected a parameter's name of letters, digits and _ . - [ ]")
+        elif key in _OWN_QUERY_KEYS:
+            section.note(key, "set by the exporter itself")
+    return query
+
+
+def _secret(section: Section, name: str, around: _Surroundings) -> SecretSource | None:
+    """Return where the secret comes from, already read once, or None where it isn't given or was refused."""
+    file_key, variable_key = f"{name}_file", f"{name}_env"
+    section.refuse(name, f"a secret is never written into the file: use {file_key} or {variable_key}")
+    path = section.take(file_key, path_in(around.directory), None)
+    variable = section.take(
+        variable_key, text(matching=_VARIABLE, expected="the name of an environment variable"), None
+    )
+    if section.given(file_key) and section.given(variable_key):
+        section.note(variable_key, f"only one of {file_key} and {variable_key} can be given")
+    elif path is not None:
+        return _proven(FileSecret(path), section, file_key, shown=not _LIKE_A_SECRET.fullmatch(path.name))
+    elif variable is not None:
+        shown = variable in around.environ or (variable.isupper() and not _LIKE_A_SECRET.fullmatch(variable))
+        return _proven(EnvSecret(variable, around.environ), section, variable_key, shown=shown)
+    return None
+
+
+def _proven(source: SecretSource, section: Section, key: str, *, shown: bool) -> SecretSource:
+    try:
+        source.read()
+    except SecretError as error:
+        section.note(key, str(error) if shown else _NOT_SHOWN)
+    return source
+
+
+def _secret_given(section: Section, name: str) -> bool:
+    """Tell whether the user has tried to give this secret: one complaint about it is enough."""
+    return any(section.given(key) for key in (name, f"{name}_file", f"{name}_env"))
+
+
+def _client_certificate(section: Section, around: _Surroundings) -> tuple[Path | None, Path | None]:
+    certificate = section.take("client_cert_file", file_in(around.directory), None)
+    key = section.take("client_key_file", file_in(around.directory), None)
+    for present, absent in (("client_cert_file", "client_key_file"), ("client_key_file", "client_cert_file")):
+        if section.given(present) and not section.given(absent):
+            section.note(present, f"needs {absent} beside it")
+    if certificate and key and (problem := pair_problem(certificate, key, key_named="client_key_file")):
+        section.note("client_cert_file", problem)
+    return certificate, key
+
+
+def _base_url(section: Section, around: _Surroundings, *, allow_http: bool) -> str:
+    read = text(expected=_URL_EXPECTED)
+    base_url = section.take("base_url", lambda node: _checked_base_url(read(node), allow_http=allow_http), None)
+    if section.given("base_url"):
+        return base_url or ApiConfig().base_url
+    try:
+        return _environ_base_url(around.environ, allow_http=allow_http) or ApiConfig().base_url
+    except RefusedError as refused:
+        section.note("base_url", f"ANTHROPIC_BASE_URL, used without it: {refused}")
+        return ApiConfig().base_url
+
+
+def _environ_base_url(environ: Mapping[str, str], *, allow_http: bool) -> str | None:
+    """Return the vendor's variable as a base URL: it stops before the `/v1` that belongs to ours. Raises RefusedError.
+
+    Where it has the `/v1` already, a second one would make every call a 404.
+    """
+    url = environ.get("ANTHROPIC_BASE_URL")
+    return f"{_checked_base_url(url, allow_http=allow_http).removesuffix('/v1')}/v1" if url else None
+
+
+def _checked_base_url(url: str, *, allow_http: bool) -> str:
+    parts = _split(url)
+    if parts["userinfo"] is not None:
+        raise RefusedError("an address must not carry credentials")
+    if parts["rest"]:
+        raise RefusedError("an address must not carry a query or a fragment")
+    if parts["scheme"] == "http" and not allow_http and not _loopback(parts["host"]):
+        raise RefusedError(
+            "plain http would show the credentials to the network: use https, or set api.allow_http: true"
+        )
+    return url.rstrip("/")
+
+
+def _proxy_url(node: yaml.Node) -> str:
+    expected = "an address such as http://proxy.example.com:3128"
+    url = text(expected=expected)(node)
+    try:
+        parts = _split(url)
+    except RefusedError:
+        raise RefusedError(f"expected {expected}") from None
+    if parts["rest"] or parts["path"] not in {"", "/"}:
+        raise RefusedError(f"expected {expected}")
+    return url
+
+
+def _split(url: str) -> re.Match[str]:
+    parts = _URL.fullmatch(url)
+    if parts is None or int(parts["port"] or 1) not in range(1, 65536):
+        raise RefusedError(f"expected {_URL_EXPECTED}")
+    if parts["host"].startswith("[") and _address(parts["host"]) is None:
+        raise RefusedError(f"expected {_URL_EXPECTED}")
+    return parts
+
+
+def _loopback(host: str) -> bool:
+    name = host.lower().removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    address = _address(host)
+    return address is not None and address.is_loopback
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return None
+
+
+def _variable_secret(variable: str, environ: Mapping[str, str], problems: list[str]) -> SecretSource | None:
+    """Return the variable as a secret. An empty variable counts as absent: compose files and manifests produce them."""
+    if not environ.get(variable):
+        return None
+    source = EnvSecret(variable, environ)
+    try:
+        source.read()
+    except SecretError as error:
+        problems.append(f"{variable}: {error}")
+    return source
+
+
+def _variable_environments(
+    environ: Mapping[str, str], problems: list[str], *, api_key_given: bool
+) -> tuple[EnvironmentConfig, ...]:
+    key = _variable_secret("ANTHROPIC_ENVIRONMENT_KEY", environ, problems)
+    listed = (piece.strip() for piece in environ.get("ANTHROPIC_ENVIRONMENT_ID", "").split(","))
+    ids = tuple(dict.fromkeys(filter(None, listed)))
+    if not all(map(_ID.fullmatch, ids)):
+        problems.append(f"ANTHROPIC_ENVIRONMENT_ID: expected {_ID_EXPECTED}, several separated by commas")
+    if key and not ids and not api_key_given:
+        problems.append("ANTHROPIC_ENVIRONMENT_KEY: set ANTHROPIC_ENVIRONMENT_ID to the environment it belongs to")
+    if key and len(ids) > 1:
+        remedy = "give each its own in a configuration file"
+        problems.append(f"ANTHROPIC_ENVIRONMENT_KEY: one key can't serve {len(ids)} environments: {remedy}")
+    if ids and not (key or api_key_given):
+        remedy = "set ANTHROPIC_ENVIRONMENT_KEY or ANTHROPIC_API_KEY"
+        problems.append(f"ANTHROPIC_ENVIRONMENT_ID: no credential: {remedy}")
+    return tuple(EnvironmentConfig(id=one, name=one, environment_key=key) for one in ids)
+
+
+def _variable_base_url(environ: Mapping[str, str], problems: list[str]) -> str:
+    try:
+        return _environ_base_url(environ, allow_http=False) or ApiConfig().base_url
+    except RefusedError as refused:
+        problems.append(f"ANTHROPIC_BASE_URL: {refused}")
+        return ApiConfig().base_url
+
+
+def _variable_workspace_id(environ: Mapping[str, str], problems: list[str]) -> str | None:
+    workspace_id = environ.get("ANTHROPIC_WORKSPACE_ID") or None
+    if workspace_id and not _HEADER.fullmatch(workspace_id):
+        problems.append(f"ANTHROPIC_WORKSPACE_ID: expected {_HEADER_EXPECTED}")
+    return workspace_id

@@ -1,0 +1,69 @@
+"""Files of certificates that a configuration names: read once where they are named, so that a bad one is reported there."""
+
+from __future__ import annotations
+
+import ssl
+import stat
+from typing import TYPE_CHECKING
+
+from exporter.config.secret import system_words
+from exporter.config.yaml_document import RefusedError, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import yaml
+
+
+def path_in(directory: Path) -> Callable[[yaml.Node], Path]:
+    read = text(expected="a path")
+    return lambda node: directory / read(node)
+
+
+def file_in(directory: Path) -> Callable[[yaml.Node], Path]:
+    """Return a reader of the path of a regular file: OpenSSL would wait for ever for a pipe."""
+    path_of = path_in(directory)
+
+    def read(node: yaml.Node) -> Path:
+        path = path_of(node)
+        try:
+            regular = stat.S_ISREG(path.stat().st_mode)
+        except OSError as error:
+            raise RefusedError(f"{system_words(error)}: {path}") from None
+        if not regular:
+            raise RefusedError(f"not a regular file: {path}")
+        return path
+
+    return read
+
+
+def authorities_in(directory: Path) -> Callable[[yaml.Node], Path]:
+    """Return a reader of the path of a file with certificates of authorities."""
+    file_of = file_in(directory)
+
+    def read(node: yaml.Node) -> Path:
+        path = file_of(node)
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+        except ssl.SSLError:
+            raise RefusedError(f"no certificate in PEM format: {path}") from None
+        except OSError as error:
+            raise RefusedError(f"{system_words(error)}: {path}") from None
+        return path
+
+    return read
+
+
+def pair_problem(certificate: Path, key: Path, *, key_named: str) -> str | None:
+    """Tell what is wrong with a certificate and its key, `key_named` in the configuration, together; None if nothing is."""
+    try:
+        # The empty password makes an encrypted key fail instead of asking on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            return f"{key_named} is the key of another certificate: {certificate}"
+        return f"no certificate in PEM format with its key in {key_named}, without a passphrase: {certificate}"
+    except OSError as error:
+        return f"{system_words(error)}: {certificate} or {key}"
+    return None

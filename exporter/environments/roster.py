@@ -1,0 +1,69 @@
+"""Which environments are exported right now, each with the reader that remembers it.
+
+A reader lives as long as its environment is exported with the same key: a reload or a new answer of the directory that leaves it
+alone leaves its ledger and its counters alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exporter.api.client import WorkApi
+from exporter.environments.discovery import merge
+from exporter.environments.reader import EnvironmentReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from exporter.api.client import Upstream
+    from exporter.api.httpx_transport import Transport
+    from exporter.api.wire import RemoteEnvironment
+    from exporter.config.load import Config
+    from exporter.environments.snapshot import Environment
+
+
+class Roster:
+    def __init__(self, upstream: Upstream, new_transport: Callable[[], Transport]) -> None:
+        self._upstream = upstream
+        self._new_transport = new_transport
+        self._reader_by_id: dict[str, EnvironmentReader] = {}
+        self._memorable_by_id: dict[str, object] = {}
+
+    @property
+    def readers(self) -> tuple[EnvironmentReader, ...]:
+        return tuple(self._reader_by_id.values())
+
+    def find(self, target: str) -> EnvironmentReader | None:
+        """Find an exported environment by its id or its name."""
+        by_id = self._reader_by_id.get(target)
+        return by_id or next((reader for reader in self.readers if reader.environment.name == target), None)
+
+    def apply(self, config: Config, found: Iterable[RemoteEnvironment]) -> list[EnvironmentReader]:
+        """Export what the configuration and the directory name now. Returns the readers that are no longer needed."""
+        environments = merge(config.environments, found, [reader.environment for reader in self.readers])
+        before, memorable_before = self._reader_by_id, self._memorable_by_id
+        self._reader_by_id, self._memorable_by_id = {}, {}
+        for environment in environments:
+            memorable = _memorable(config, environment)
+            reader = before.get(environment.id)
+            if reader is None or memorable != memorable_before[environment.id]:
+                reader = self._new_reader(config, environment)
+            else:
+                reader.environment = environment
+            self._reader_by_id[environment.id] = reader
+            self._memorable_by_id[environment.id] = memorable
+        kept = {id(reader) for reader in self.readers}
+        return [reader for reader in before.values() if id(reader) not in kept]
+
+    def _new_reader(self, config: Config, environment: Environment) -> EnvironmentReader:
+        keys = {each.id: each.environment_key for each in config.environments}
+        api = WorkApi(environment.id, self._upstream, self._new_transport(), environment_key=keys.get(environment.id))
+        return EnvironmentReader(environment, api, self._upstream)
+
+
+def _memorable(config: Config, environment: Environment) -> object:
+    """Tell what a reader's memory rests on: where it changes, what is remembered may be of something else."""
+    api = config.api
+    keys = {each.id: repr(each.environment_key) for each in config.environments}
+    credentials = (repr(api.api_key), keys.get(environment.id))
+    return (api.base_url, api.workspace_id, api.query, credentials, config.listing, config.work.duration_buckets)

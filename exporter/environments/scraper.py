@@ -1,0 +1,188 @@
+"""Many environments within one deadline: each is read once for everybody who asks at the same time.
+
+A read runs in a task of its own, not in that of the scrape which caused it, so a scraper that goes away cancels nobody else's
+numbers. A scrape that joins with a later deadline extends the read's.
+
+The tasks are started as the API takes their calls: a thousand that stand in a queue together would hold 15 MB, and would all be made
+before the first call is sent. The stats of all environments come before the list of any, so that a deadline too short for
+everything takes lists away and no queue; among equals the stalest environment's come first. Those that may hang are started beside
+the others, and so hold nobody up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio
+
+from exporter.api.budget import Spend
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from anyio.abc import TaskGroup
+
+    from exporter.api.admission import Admission
+    from exporter.api.budget import Budget
+    from exporter.clock import Clock
+    from exporter.environments.reader import Due, EnvironmentReader
+    from exporter.environments.snapshot import Snapshot
+    from exporter.log import Log
+
+NEVER = float("-inf")
+STARTED_AT_ONCE = 8
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """A read under way, or about to be. `deadline`: monotonic clock; `ends_at`: the same on the loop's.
+
+    `under_way`: the scopes of its parts that have been started; `parts_left`: how many have not ended. `list_waits`: the list is
+    asked for when the stats have been answered, not before.
+    """
+
+    reader: EnvironmentReader
+    parts_left: int
+    list_waits: bool
+    deadline: float = NEVER
+    ends_at: float = NEVER
+    under_way: list[anyio.CancelScope] = field(default_factory=list)
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def extend(self, deadline: float, *, now: float) -> None:
+        if deadline > self.deadline:
+            self.deadline = deadline
+            self.ends_at = anyio.current_time() + (deadline - now)
+            for scope in self.under_way:
+                scope.deadline = self.ends_at
+
+
+@dataclass(slots=True, order=True)
+class _Part:
+    """What one task reads of an environment: its stats or its list."""
+
+    rank: tuple[bool, float, int]
+    flight: _Flight = field(compare=False)
+
+    @property
+    def of_list(self) -> bool:
+        return self.rank[0]
+
+
+class Scraper:
+    """Owns the reads under way; they run in `tasks`."""
+
+    def __init__(self, tasks: TaskGroup, *, admission: Admission, budget: Budget, clock: Clock, log: Log) -> None:
+        self._tasks = tasks
+        self._admission = admission
+        self._budget = budget
+        self._clock = clock
+        self._log = log
+        # By reader, not by environment: after a reload a new reader must not wait for what the old one is reading.
+        self._flight_by_reader: dict[EnvironmentReader, _Flight] = {}
+        self._in_background: set[EnvironmentReader] = set()
+        self._waiting: dict[bool, list[_Part]] = {True: [], False: []}
+        self._starting: set[bool] = set()
+        self._departures = 0
+
+    async def scrape(self, readers: Sequence[EnvironmentReader], *, timeout_s: float) -> tuple[Snapshot, ...]:
+        """Read what is due, wait `timeout_s` at most, and tell what may be shown, in the order of `readers`."""
+        asked_at = self._clock.monotonic()
+        self._budget.expect([reader.environment.id for reader in readers], now=asked_at)
+        flight_by_reader = self._join(readers, asked_at, asked_at + timeout_s)
+        with anyio.move_on_after(timeout_s):
+            for flight in flight_by_reader.values():
+                await flight.done.wait()
+        late = {reader for reader, flight in flight_by_reader.items() if not flight.done.is_set()}
+        return tuple(reader.snapshot(asked_at=asked_at, late=reader in late) for reader in readers)
+
+    def _join(
+        self, readers: Iterable[EnvironmentReader], now: float, deadline: float
+    ) -> dict[EnvironmentReader, _Flight]:
+        flight_by_reader = {}
+        for reader in sorted(readers, key=lambda reader: reader.stale_since):
+            flight = self._flight_by_reader.get(reader)
+            if flight is None and any(due := reader.due(deadline - now)):
+                flight = self._depart(reader, due)
+            if flight is not None:
+                flight.extend(deadline, now=now)
+                flight_by_reader[reader] = flight
+        return flight_by_reader
+
+    def _depart(self, reader: EnvironmentReader, due: Due) -> _Flight:
+        reader.begin(due)
+        list_waits = due.stats and due.list and reader.doubtful
+        flight = self._flight_by_reader[reader] = _Flight(reader, parts_left=sum(due), list_waits=list_waits)
+        if due.stats:
+            self._queue(flight, of_list=False)
+        if due.list and not list_waits:
+            self._queue(flight, of_list=True)
+        return flight
+
+    def _queue(self, flight: _Flight, *, of_list: bool) -> None:
+        reader, suspect = flight.reader, flight.reader.suspect
+        self._departures += 1
+        stale_since = reader.list_stale_since if of_list else reader.stale_since
+        heapq.heappush(self._waiting[suspect], _Part((of_list, stale_since, self._departures), flight))
+        if suspect not in self._starting:
+            self._starting.add(suspect)
+            self._tasks.start_soon(self._start, suspect)
+
+    async def _start(self, suspect: bool) -> None:  # noqa: FBT001 -- one of two lanes
+        """Start what waits in a lane, as long as the queue in front of the API is short."""
+        waiting = self._waiting[suspect]
+
+        def spend() -> Spend:
+            return Spend.OPEN_END if waiting[0].of_list else Spend.STATS
+
+        while waiting:
+            await self._admission.room(spend, suspect=suspect)
+            for _ in range(min(STARTED_AT_ONCE, len(waiting))):
+                self._tasks.start_soon(self._fly, heapq.heappop(waiting))
+            await asyncio.sleep(0)
+        self._starting.discard(suspect)
+
+    async def _fly(self, part: _Part) -> None:
+        flight = part.flight
+        reader = flight.reader
+        try:
+            with anyio.CancelScope(deadline=flight.ends_at) as scope:
+                flight.under_way.append(scope)
+                if part.of_list:
+                    await reader.read_list(deadline=lambda: flight.deadline)
+                else:
+                    await reader.read_stats()
+        except Exception as defect:  # noqa: BLE001 -- the boundary of a task: one environment's defect must not end the others
+            reader.broke(defect)
+        finally:
+            self._end(flight)
+
+    def _end(self, flight: _Flight) -> None:
+        """Go on after one of a flight's parts."""
+        flight.parts_left -= 1
+        if flight.list_waits:
+            flight.list_waits = False
+            if not flight.reader.leave_list():
+                self._queue(flight, of_list=True)
+                return
+            flight.parts_left -= 1
+        if not flight.parts_left:
+            del self._flight_by_reader[flight.reader]
+            flight.done.set()
+            self._go_on(flight.reader)
+
+    def _go_on(self, reader: EnvironmentReader) -> None:
+        if reader.has_background and reader not in self._in_background:
+            self._in_background.add(reader)
+            self._tasks.start_soon(self._work_in_background, reader)
+
+    async def _work_in_background(self, reader: EnvironmentReader) -> None:
+        try:
+            await reader.read_background()
+        except Exception as defect:  # noqa: BLE001 -- the boundary of a task, as above
+            reader.broke(defect)
+        finally:
+            self._in_background.discard(reader)

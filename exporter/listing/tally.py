@@ -1,0 +1,130 @@
+"""Transitions, each told once, folded into counters and cumulative histograms. Pure.
+
+A tally belongs to an environment and outlives whatever its ledger forgets: it only ever goes up.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Literal
+
+from exporter.listing.lifecycle import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from exporter.api.wire import WorkItem
+    from exporter.listing.lifecycle import Transition
+
+Outcome = Literal["ran", "never_started", "never_acknowledged"]
+OUTCOMES: tuple[Outcome, ...] = ("ran", "never_started", "never_acknowledged")
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramView:
+    """`cumulative_counts` has one entry more than `bounds_s`: the last is that of +Inf."""
+
+    bounds_s: tuple[float, ...]
+    cumulative_counts: tuple[int, ...]
+    sum_s: float
+
+    @property
+    def count(self) -> int:
+        return self.cumulative_counts[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class TallyView:
+    created: int
+    finished_by_outcome: Mapping[Outcome, int]
+    queue_wait: HistogramView
+    startup: HistogramView
+    run: HistogramView
+    stop: HistogramView
+
+
+class _Histogram:
+    def __init__(self, bounds_s: tuple[float, ...]) -> None:
+        self._bounds_s = bounds_s
+        self._counts = [0] * (len(bounds_s) + 1)
+        self._sum_s = 0.0
+
+    def observe(self, duration_s: float) -> None:
+        self._counts[bisect_left(self._bounds_s, duration_s)] += 1
+        self._sum_s += duration_s
+
+    def view(self) -> HistogramView:
+        return HistogramView(self._bounds_s, tuple(accumulate(self._counts)), self._sum_s)
+
+
+class Tally:
+    """`buckets`: upper bounds in seconds, ascending, without +Inf."""
+
+    def __init__(self, buckets: Sequence[float]) -> None:
+        bounds_s = tuple(buckets)
+        self._created = 0
+        self._finished_by_outcome: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
+        self._queue_wait = _Histogram(bounds_s)
+        self._startup = _Histogram(bounds_s)
+        self._run = _Histogram(bounds_s)
+        self._stop = _Histogram(bounds_s)
+        self._view: TallyView | None = None
+
+    def observe(self, transitions: Iterable[Transition]) -> tuple[str, ...]:
+        """Count the transitions. Answers drift: for each duration that is negative, the field of its later instant."""
+        counted = list(transitions)
+        if counted:
+            self._view = None
+        return tuple(field for transition in counted for field in self._count(transition))
+
+    def view(self) -> TallyView:
+        """Answer what has been counted; the same view again while nothing is added."""
+        if self._view is None:
+            self._view = self._new_view()
+        return self._view
+
+    def _new_view(self) -> TallyView:
+        return TallyView(
+            created=self._created,
+            finished_by_outcome=dict(self._finished_by_outcome),
+            queue_wait=self._queue_wait.view(),
+            startup=self._startup.view(),
+            run=self._run.view(),
+            stop=self._stop.view(),
+        )
+
+    def _count(self, transition: Transition) -> Iterator[str]:
+        item = transition.item
+        match transition.step:
+            case Step.CREATED:
+                self._created += 1
+            case Step.ACKNOWLEDGED:
+                yield from _observe(self._queue_wait, item.created_at, item.acknowledged_at, "acknowledged_at")
+            case Step.STARTED:
+                yield from _observe(self._startup, item.acknowledged_at, item.started_at, "started_at")
+            case Step.STOPPED:
+                self._finished_by_outcome[_outcome(item)] += 1
+                # One wrong instant is one drift, however many durations it spoils.
+                yield from dict.fromkeys(
+                    [
+                        *_observe(self._run, item.started_at, item.stopped_at, "stopped_at"),
+                        *_observe(self._stop, item.stop_requested_at, item.stopped_at, "stopped_at"),
+                    ]
+                )
+
+
+def _observe(histogram: _Histogram, since: float | None, until: float | None, field: str) -> Iterator[str]:
+    if since is None or until is None:
+        return
+    if until < since:
+        yield field
+    else:
+        histogram.observe(until - since)
+
+
+def _outcome(item: WorkItem) -> Outcome:
+    if item.started_at is not None:
+        return "ran"
+    return "never_acknowledged" if item.acknowledged_at is None else "never_started"

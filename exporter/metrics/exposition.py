@@ -1,0 +1,195 @@
+"""Bytes of one scrape: the snapshots' families and the exporter's own, negotiated and compressed. Pure.
+
+The library's encoders check every label of every series: 12 µs a series as text, 19 µs as OpenMetrics, which Prometheus asks
+for; 1.7 s for 1,000 environments. So the environments' part is written here, with every constant piece of a line made once,
+and the library's encoders write the rest, and all of it where somebody asks for some names only or for another escaping.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from exporter.metrics import catalogue
+from exporter.metrics.negotiation import preferred_format, takes_gzip
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from exporter.listing.tally import HistogramView
+    from exporter.metrics.catalogue import Families, Metric
+
+GZIP_LEVEL = 3
+"""Level 6, the usual one, takes two and a half times as long, on the scrape's critical path, for 8 % less."""
+EXPONENTS_FROM = 1_000_000
+"""Where Go begins to write exponents."""
+ENVIRONMENT_MARK = "\0"
+GZIP_WINDOW = 31
+"""zlib's number for its largest window in a gzip envelope."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exposition:
+    body: bytes
+    content_type: str
+    encoding: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the scraper's request asks for. `names`: only these series, where there are any."""
+
+    accept: str = ""
+    accept_encoding: str = ""
+    names: Sequence[str] = ()
+
+
+class _Families:
+    """A collector of families that are there already; it lives for one scrape."""
+
+    def __init__(self, families: Iterable[catalogue.MetricFamily]) -> None:
+        self._families = list(families)
+
+    def collect(self) -> list[catalogue.MetricFamily]:
+        return self._families
+
+    def describe(self) -> list[catalogue.MetricFamily]:
+        return self._families
+
+
+class _Together:
+    """Several registries as one."""
+
+    def __init__(self, registries: Iterable[Any]) -> None:
+        self._registries = list(registries)
+
+    def collect(self) -> Iterator[Any]:
+        for registry in self._registries:
+            yield from registry.collect()
+
+
+class _GoStrings(dict[float, str]):
+    """Numbers as Prometheus writes them. Most of a scrape's are equal to others of it."""
+
+    def __missing__(self, number: float) -> str:
+        # Go and Python write these alike; ages and durations are such, and differ from one another.
+        alike = -EXPONENTS_FROM < number < EXPONENTS_FROM
+        text = self[number] = repr(float(number)) if alike else catalogue.go_string(number)
+        return text
+
+
+class _Pieces(NamedTuple):
+    """The constant pieces of a line, before the environment's labels and after them, and where it is written."""
+
+    before: str
+    after: str
+    write: Callable[[bytes], int]
+
+
+class _Text:
+    """Writes families line by line, as the library does: `sorted` labels, histograms as buckets, count and sum."""
+
+    def __init__(self, *, openmetrics: bool) -> None:
+        self._openmetrics = openmetrics
+        self._number = _GoStrings()
+        self._buffer_by_name: dict[str, BytesIO] = {}
+        self._pieces_by_row: dict[tuple[str, tuple[str, ...]], _Pieces] = {}
+        self._template_by_histogram: dict[tuple[str, tuple[float, ...]], str] = {}
+
+    def write(self, families: Families) -> Iterator[bytes]:
+        """Yield family after family, each as a whole."""
+        for environment, rows, histograms in families.series():
+            of = _labels({"environment_id": environment.id, "environment_name": environment.name})
+            for metric, labels, value in rows:
+                before, after, write = self._pieces_by_row.get((metric.name, labels)) or self._new_pieces(
+                    metric, labels
+                )
+                write(f"{before}{of}{after}{self._number[value]}\n".encode())
+            for metric, histogram in histograms:
+                self._buffer(metric).write(self._histogram(metric.name, of, histogram).encode())
+        for metric in catalogue.CATALOGUE:
+            buffer = self._buffer_by_name.pop(metric.name, None)
+            if buffer is not None:
+                yield buffer.getvalue()
+
+    def _buffer(self, metric: Metric) -> BytesIO:
+        # Not a list of lines: 90,000 small strings at once would leave the process larger for good.
+        buffer = self._buffer_by_name.get(metric.name)
+        if buffer is None:
+            buffer = self._buffer_by_name[metric.name] = BytesIO()
+            buffer.write(self._head(metric).encode())
+        return buffer
+
+    def _head(self, metric: Metric) -> str:
+        name = metric.family if self._openmetrics else metric.name
+        text = metric.help.replace("\\", r"\\").replace("\n", r"\n")
+        text = text.replace('"', r"\"") if self._openmetrics else text
+        return f"# HELP {name} {text}\n# TYPE {name} {metric.type}\n"
+
+    def _new_pieces(self, metric: Metric, values: tuple[str, ...]) -> _Pieces:
+        names = metric.labels[len(catalogue.ENVIRONMENT_LABELS) :]
+        more = "".join(f",{_labels({name: value})}" for name, value in sorted(zip(names, values, strict=True)))
+        pieces = _Pieces(f"{metric.name}{{", f"{more}}} ", self._buffer(metric).write)
+        self._pieces_by_row[metric.name, values] = pieces
+        return pieces
+
+    def _histogram(self, name: str, of: str, histogram: HistogramView) -> str:
+        # All lines at once, because most lines of a scrape are a histogram's.
+        key = (name, histogram.bounds_s)
+        template = self._template_by_histogram.get(key)
+        if template is None:
+            template = self._template_by_histogram[key] = _histogram_template(name, histogram.bounds_s)
+        number = self._number
+        numbers = [number[count] for count in histogram.cumulative_counts]
+        filled = template % (*numbers, number[histogram.count], number[histogram.sum_s])
+        return filled.replace(ENVIRONMENT_MARK, of)
+
+
+def expose(families: Families, own: CollectorRegistry | None, wanted: Wanted) -> Exposition:
+    """Render the environments' families, and the exporter's own metrics where `own` is given."""
+    encode, content_type = choose_encoder(preferred_format(wanted.accept))
+    _, _, escaping = content_type.partition("escaping=")
+    if wanted.names or escaping not in {"", "underscores", "allow-utf-8"}:
+        parts = iter([encode(_restricted(families, own, wanted.names))])
+    else:
+        openmetrics = content_type.startswith("application/openmetrics-text")
+        own_part = encode(CollectorRegistry() if own is None else own)
+        parts = chain(_Text(openmetrics=openmetrics).write(families), [own_part])
+    if takes_gzip(wanted.accept_encoding):
+        return Exposition(_compressed(parts), content_type, "gzip")
+    return Exposition(b"".join(parts), content_type, None)
+
+
+def _histogram_template(name: str, bounds_s: Iterable[float]) -> str:
+    """Make the lines of a histogram, with a mark for the environment's labels and a %s for each number."""
+    bounds = [*map(catalogue.go_string, bounds_s), "+Inf"]
+    buckets = [f'{name}_bucket{{{ENVIRONMENT_MARK},le="{bound}"}} %s\n' for bound in bounds]
+    totals = [f"{name}_{total}{{{ENVIRONMENT_MARK}}} %s\n" for total in ("count", "sum")]
+    return "".join(buckets + totals)
+
+
+def _compressed(parts: Iterable[bytes]) -> bytes:
+    """Compress part by part: nobody ever holds the whole text."""
+    compressor = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, GZIP_WINDOW)
+    return b"".join([*map(compressor.compress, parts), compressor.flush()])
+
+
+def _restricted(families: Families, own: CollectorRegistry | None, names: Sequence[str]) -> _Together:
+    of_environments = CollectorRegistry()
+    of_environments.register(_Families(families))
+    registries: list[Any] = [of_environments] if own is None else [of_environments, own]
+    return _Together(registry.restricted_registry(names) for registry in registries) if names else _Together(registries)
+
+
+def _labels(value_by_name: dict[str, str]) -> str:
+    return ",".join(f'{name}="{_escaped(value)}"' for name, value in sorted(value_by_name.items()))
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

@@ -1,0 +1,101 @@
+"""The exporter's own metrics, on a registry that is handed in."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING
+
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+
+from exporter import __version__
+from exporter.api.client import REASONS, SOURCES
+from exporter.metrics import catalogue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from prometheus_client import CollectorRegistry
+
+    from exporter.api.budget import Budget
+    from exporter.api.client import Reason, Source
+    from exporter.clock import Clock
+
+REQUEST_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Telemetry:
+    """Counts what the client tells it. Everything with a closed set of labels exists from the start, at 0."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._requests = _counter(catalogue.API_REQUESTS, registry)
+        self._errors = _counter(catalogue.API_ERRORS, registry)
+        self._throttled = _counter(catalogue.API_THROTTLED, registry)
+        self._drift = _counter(catalogue.SCHEMA_DRIFT, registry)
+        duration = catalogue.API_REQUEST_DURATION
+        self._durations = Histogram(
+            duration.name, duration.help, duration.labels, buckets=REQUEST_BUCKETS_S, registry=registry
+        )
+        for source in SOURCES:
+            self._throttled.labels(source)
+            self._durations.labels(source)
+            for reason in REASONS:
+                self._errors.labels(source, reason)
+        build_info = _gauge(catalogue.EXPORTER_BUILD_INFO, registry)
+        build_info.labels(__version__, platform.python_version()).set(1)
+        self._reload_successful = _gauge(catalogue.CONFIG_RELOAD_SUCCESSFUL, registry)
+        self._reload_timestamp = _gauge(catalogue.CONFIG_RELOAD_TIMESTAMP, registry)
+
+    def request_sent(self, source: Source, code: str, duration_s: float) -> None:
+        self._requests.labels(source, code).inc()
+        self._durations.labels(source).observe(duration_s)
+
+    def request_throttled(self, source: Source) -> None:
+        self._throttled.labels(source).inc()
+
+    def read_failed(self, source: Source, reason: Reason) -> None:
+        self._errors.labels(source, reason).inc()
+
+    def schema_drifted(self, fields: Sequence[str]) -> None:
+        for field in fields:
+            self._drift.labels(field).inc()
+
+    def config_loaded(self, *, at: float) -> None:
+        """Note that a configuration came into force; `at`: seconds since 1970."""
+        self._reload_successful.set(1)
+        self._reload_timestamp.set(at)
+
+    def config_refused(self) -> None:
+        self._reload_successful.set(0)
+
+
+class BudgetCollector:
+    """Shows the budget as it is at the scrape. Registered like any of prometheus_client's collectors."""
+
+    def __init__(self, budget: Budget, clock: Clock) -> None:
+        self._budget = budget
+        self._clock = clock
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        now = self._clock.monotonic()
+        yield _family(catalogue.API_BUDGET_LIMIT, self._budget.limit_per_minute(now))
+        yield _family(catalogue.API_BUDGET_AVAILABLE, self._budget.available(now))
+        until = self._budget.waits_until(now)
+        if until is not None:
+            yield _family(catalogue.API_RETRY_AFTER, round(self._clock.wall() + (until - now), 3))
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        for metric in (catalogue.API_BUDGET_LIMIT, catalogue.API_BUDGET_AVAILABLE, catalogue.API_RETRY_AFTER):
+            yield GaugeMetricFamily(metric.name, metric.help)
+
+
+def _counter(metric: catalogue.Metric, registry: CollectorRegistry) -> Counter:
+    return Counter(metric.name, metric.help, metric.labels, registry=registry)
+
+
+def _gauge(metric: catalogue.Metric, registry: CollectorRegistry) -> Gauge:
+    return Gauge(metric.name, metric.help, metric.labels, registry=registry)
+
+
+def _family(metric: catalogue.Metric, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(metric.name, metric.help, value=value)

@@ -1,0 +1,203 @@
+"""Routes: HTTP in, calls down, HTTP out."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from exporter.metrics import catalogue
+from exporter.metrics.exposition import Exposition, Wanted, expose
+from exporter.web import status_page
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from prometheus_client import CollectorRegistry
+    from starlette.requests import Request
+
+    from exporter.clock import Clock
+    from exporter.config.load import Config
+    from exporter.environments.reader import EnvironmentReader
+    from exporter.environments.roster import Roster
+    from exporter.environments.scraper import Scraper
+    from exporter.environments.snapshot import Snapshot
+
+TIMEOUT_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
+TARGET_REFUSED = "The probe needs exactly one target: the id or name of an environment that /sd lists.\n"
+BUSY = "Too many scrapes at once; --web.max-requests sets how many are served.\n"
+LIFECYCLE_OFF = "Reloading over HTTP is off; --web.enable-lifecycle allows it.\n"
+UNDISCOVERED = "The organisation's environments have not been listed yet.\n"
+TAKEN_PATHS = frozenset({"/probe", "/sd", "/-/healthy", "/-/ready", "/-/reload"})
+"""The routes beside the metrics and the page."""
+SECURITY_HEADERS = {
+    "Content-Security-Policy": status_page.POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebSettings:
+    telemetry_path: str = "/metrics"
+    max_requests: int = 40
+    enable_lifecycle: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the routes call. `settle`: waits until it is known which environments exist, or for as many seconds.
+
+    `reload`: reads the configuration again; returns the problems, none when it is in force.
+    `status`: what the page says of the exporter itself.
+    """
+
+    web: WebSettings
+    config: Callable[[], Config]
+    clock: Clock
+    roster: Roster
+    scraper: Scraper
+    registry: CollectorRegistry
+    settle: Callable[[float], Awaitable[None]]
+    discovered: Callable[[], bool]
+    reload: Callable[[], Awaitable[tuple[str, ...]]]
+    status: Callable[[], status_page.Status]
+
+
+class Routes:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._scrapes = 0
+
+    def app(self) -> Starlette:
+        app = Starlette(
+            routes=[
+                Route(self._parts.web.telemetry_path, self.metrics),
+                Route("/probe", self.probe),
+                Route("/sd", self.service_discovery),
+                Route("/-/healthy", self.healthy),
+                Route("/-/ready", self.ready),
+                Route("/-/reload", self.reload, methods=["POST"]),
+                Route("/", self.status_page),
+            ]
+        )
+        app.router.redirect_slashes = False  # it would answer with an address made of the request's Host header
+        return app
+
+    async def metrics(self, request: Request) -> Response:
+        return await self._limited(request, None)
+
+    async def probe(self, request: Request) -> Response:
+        return await self._limited(request, request.query_params.getlist("target"))
+
+    async def healthy(self, _: Request) -> Response:
+        return PlainTextResponse("The exporter is alive.\n")
+
+    async def ready(self, _: Request) -> Response:
+        return PlainTextResponse("The exporter is configured and serving.\n")
+
+    async def service_discovery(self, _: Request) -> Response:
+        await self._parts.settle(self._parts.config().scrape.timeout_s)
+        if not self._parts.discovered():
+            return PlainTextResponse(UNDISCOVERED, 503)
+        groups = [_target_group(reader) for reader in self._parts.roster.readers]
+        return Response(json.dumps(groups), media_type="application/json")
+
+    async def reload(self, _: Request) -> Response:
+        if not self._parts.web.enable_lifecycle:
+            return PlainTextResponse(LIFECYCLE_OFF, 403)
+        problems = await self._parts.reload()
+        if problems:
+            listed = "".join(f"{problem}\n" for problem in problems)
+            return PlainTextResponse(f"The old configuration stays in force:\n{listed}", 500)
+        return PlainTextResponse("The new configuration is in force.\n")
+
+    async def status_page(self, _: Request) -> Response:
+        now = self._parts.clock.monotonic()
+        snapshots = [reader.snapshot(asked_at=now) for reader in self._parts.roster.readers]
+        text = status_page.render(self._parts.status(), snapshots, wall=self._parts.clock.wall(), monotonic=now)
+        return Response(text, media_type="text/html; charset=utf-8", headers=SECURITY_HEADERS)
+
+    async def _limited(self, request: Request, targets: list[str] | None) -> Response:
+        if self._scrapes >= self._parts.web.max_requests:
+            return PlainTextResponse(BUSY, 503)
+        self._scrapes += 1
+        try:
+            return await self._scrape(request, targets)
+        finally:
+            self._scrapes -= 1
+
+    async def _scrape(self, request: Request, targets: list[str] | None) -> Response:
+        parts = self._parts
+        timeout_s = scrape_timeout_s(request.headers.get(TIMEOUT_HEADER), parts.config())
+        started = parts.clock.monotonic()
+        await parts.settle(timeout_s)
+        wanted = Wanted(
+            accept=request.headers.get("accept", ""),
+            accept_encoding=request.headers.get("accept-encoding", ""),
+            names=request.query_params.getlist("name[]"),
+        )
+        readers = self._readers(targets)
+        if readers is None:
+            return PlainTextResponse(TARGET_REFUSED, 400)
+        if wanted.names and not any(map(catalogue.of_environment, wanted.names)):
+            readers = ()  # who asks for the exporter's own metrics alone spends no API call
+        left_s = max(0.0, timeout_s - (parts.clock.monotonic() - started))
+        snapshots = await parts.scraper.scrape(readers, timeout_s=left_s)
+        own = parts.registry if targets is None else None
+        rendered = await anyio.to_thread.run_sync(self._render, snapshots, own, wanted)
+        return _response(rendered)
+
+    def _readers(self, targets: list[str] | None) -> Sequence[EnvironmentReader] | None:
+        if targets is None:
+            return self._parts.roster.readers
+        reader = self._parts.roster.find(targets[0]) if len(targets) == 1 else None
+        return None if reader is None else (reader,)
+
+    def _render(self, snapshots: Sequence[Snapshot], own: CollectorRegistry | None, wanted: Wanted) -> Exposition:
+        families = catalogue.families(
+            snapshots,
+            monotonic=self._parts.clock.monotonic(),
+            heartbeat_overdue_s=self._parts.config().work.heartbeat_overdue_s,
+        )
+        return expose(families, own, wanted)
+
+
+def scrape_timeout_s(header: str | None, config: Config) -> float:
+    """Tell how long a scrape may take: what the scraper says less the offset, or the configured time.
+
+    An offset as long as the scraper's whole timeout would leave nothing; then half of the timeout is used.
+    """
+    try:
+        said_s = float(header or "")
+    except ValueError:
+        said_s = math.nan
+    if not (math.isfinite(said_s) and said_s > 0):
+        return config.scrape.timeout_s or math.inf
+    return max(said_s - config.scrape.timeout_offset_s, said_s / 2)
+
+
+def _target_group(reader: EnvironmentReader) -> dict[str, object]:
+    environment = reader.environment
+    prefix = "__meta_managed_agents_"
+    labels = {
+        f"{prefix}environment_id": environment.id,
+        f"{prefix}environment_name": environment.name,
+        f"{prefix}worker_mode": environment.worker_mode,
+    }
+    return {"targets": [environment.id], "labels": labels}
+
+
+def _response(rendered: Exposition) -> Response:
+    headers = {"Content-Type": rendered.content_type, "Vary": "Accept, Accept-Encoding"}
+    if rendered.encoding is not None:
+        headers["Content-Encoding"] = rendered.encoding
+    return Response(rendered.body, headers=headers)

@@ -1,0 +1,279 @@
+"""The status page: what an operator sees first. Pure; works without JavaScript and fits a phone.
+
+Text becomes part of the page only through `tag`, which escapes it: names and messages come from elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from exporter.api.client import Reason
+    from exporter.environments.snapshot import Problem, Queue, Snapshot, Work
+
+STYLE: Final = """
+:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif;
+  --ink: #1c2024; --soft: #5b6470; --paper: #fff; --card: #f6f7f9; --line: #d9dde3; --link: #0b57d0;
+  --good: #13713a; --bad: #b3261e; --wait: #8a5a00 }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --soft: #a3acb8; --paper: #14171a; --card: #1d2125;
+  --line: #363c44; --link: #9cc0ff; --good: #6fd08c; --bad: #ff9a90; --wait: #f0c060 } }
+* { box-sizing: border-box }
+body { margin: 0 auto; max-width: 78rem; padding: 1.25rem 1rem 3rem; color: var(--ink); background: var(--paper);
+  overflow-wrap: anywhere }
+h1 { font-size: 1.35rem; margin: 0 } h2 { font-size: 1.05rem; margin: 1.75rem 0 .5rem }
+a { color: var(--link) } small, dt { color: var(--soft); font-size: .85rem } small { display: block }
+nav a { display: inline-block; margin-right: 1.25rem; padding: .4rem 0 }
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .6rem; margin: .75rem 0 0 }
+dl div { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .55rem .75rem }
+dd { margin: 0 }
+.notes { border: 1px solid var(--line); border-left: .3rem solid var(--bad); border-radius: .5rem; margin: .75rem 0 0;
+  padding: .55rem .75rem .55rem 2rem }
+table { border-collapse: collapse; width: 100% }
+th, td { padding: .55rem .6rem; text-align: left; vertical-align: top; font-weight: inherit;
+  border-bottom: 1px solid var(--line) }
+thead th { color: var(--soft); font-size: .85rem; white-space: nowrap; overflow-wrap: normal }
+.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+tbody th { min-width: 12rem } tbody .said { min-width: 14rem }
+b { font-weight: 600 } .good { color: var(--good) } .bad { color: var(--bad) } .wait { color: var(--wait) }
+@media (max-width: 52rem) {
+  thead { position: absolute; clip-path: inset(50%) }
+  table, tbody, tr, th, td { display: block }
+  tr { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; margin-bottom: .75rem;
+    padding: .35rem 0 }
+  th, td { border: 0; padding: .3rem .75rem }
+  td[data-label] { display: grid; grid-template-columns: 7.5rem 1fr; gap: .5rem }
+  td[data-label]::before { content: attr(data-label); color: var(--soft); font-size: .85rem }
+  .number { text-align: left } tbody .said { min-width: 0 } td:empty { display: none }
+}
+"""
+POLICY: Final = (
+    f"default-src 'none'; style-src 'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+"""The page's Content-Security-Policy: this style and nothing else."""
+
+REMEDY_BY_REASON: Final[Mapping[Reason, str]] = {
+    "timeout": "Look at the network and the proxy, or give the API more time: api.timeout and scrape.timeout.",
+    "connect": "Check api.base_url and api.proxy_url, name resolution, and that a firewall lets the exporter out.",
+    "tls": "Check that api.ca_file holds the authority of the server, and that its certificate names the host.",
+    "auth": "Check the API key and the environment key: a file that changes is read again by itself.",
+    "not_found": "Check the id, and that the keys belong to the workspace of a self-hosted environment.",
+    "bad_request": "Check api.version, api.beta and api.query against what the server expects.",
+    "rate_limited": "Lower api.requests_per_minute: the workers share the organisation's limit.",
+    "server": "The API is at fault; the exporter tries again at the next scrape.",
+    "bad_payload": "Check that api.base_url leads to the Work API, and look for a newer version of the exporter.",
+    "too_large": "Raise api.max_response_bytes, or lower listing.page_size.",
+    "protocol": "Check api.base_url and api.proxy_url: something else may answer in the API's place. "
+    "A list without an end is the server's fault, and is tried again at every scrape.",
+}
+NOT_READ: Final = "No scrape has read it yet, or none was allowed to for longer than scrape.max_age."
+COLUMNS: Final = ("Environment", "State", "Waiting", "Claimed", "Oldest", "Workers polling", "Work listed")
+MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetStatus:
+    """`waits_s`: no call is made for as long; None: calls are made."""
+
+    limit_per_minute: float
+    available: float
+    waits_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoveryStatus:
+    """`found`: how many environments, None before the first answer; `due_in_s`: when it asks again."""
+
+    found: int | None
+    due_in_s: float
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What the page says of the exporter itself. `refused`: why the last reload failed; `warnings`: files that are stale."""
+
+    version: str
+    telemetry_path: str
+    uptime_s: float
+    in_force_s: float
+    budget: BudgetStatus
+    discovery: DiscoveryStatus | None = None
+    refused: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Markup(str):
+    """Text that is markup already."""
+
+    __slots__ = ()
+
+
+def tag(name: str, *children: str, **attributes: str) -> Markup:
+    """Return an element. Children are escaped unless they are markup; `class_` is `class` and `data_label` `data-label`."""
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items() if value
+    )
+    content = "".join(child if isinstance(child, Markup) else escape(child) for child in children)
+    return Markup(f"<{name}{written}>{content}</{name}>")
+
+
+def render(status: Status, snapshots: Sequence[Snapshot], *, wall: float, monotonic: float) -> str:
+    head = Markup(
+        '<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>managed-agents-exporter</title><style>{STYLE}</style></head>"
+    )
+    links = (
+        tag("a", "Metrics", href=status.telemetry_path),
+        tag("a", "Service discovery", href="/sd"),
+    )
+    body = tag(
+        "body",
+        tag("h1", "managed-agents-exporter"),
+        tag("nav", *links),
+        tag("dl", *_facts(status)),
+        *_notes(status),
+        tag("h2", _summary(snapshots)),
+        _table([_row(snapshot, wall, monotonic) for snapshot in snapshots]),
+    )
+    return f"<!doctype html>{tag('html', head, body, lang='en')}\n"
+
+
+# ---- the exporter itself
+
+
+def _facts(status: Status) -> Iterator[Markup]:
+    budget = status.budget
+    left = f"{int(budget.available):,} left now"
+    waits = "" if budget.waits_s is None else f"none for {_span(budget.waits_s)}: the API asks to wait"
+    in_force = f"in force for {_span(status.in_force_s)}"
+    yield _fact("Version", status.version)
+    yield _fact("Running for", _span(status.uptime_s))
+    yield _fact(
+        "API calls", f"{budget.limit_per_minute:,.0f} a minute", tag("b", waits, class_="wait") if waits else left
+    )
+    yield _fact("Discovery", *_discovery(status.discovery))
+    yield _fact("Configuration", in_force, *([tag("b", "last reload refused", class_="bad")] if status.refused else []))
+
+
+def _discovery(discovery: DiscoveryStatus | None) -> Iterator[str]:
+    if discovery is None:
+        yield "off"
+        return
+    found = "nothing found yet" if discovery.found is None else f"{discovery.found:,} found"
+    yield f"{found}, next in {_span(discovery.due_in_s)}"
+    if discovery.problem is not None:
+        yield tag("b", discovery.problem, class_="bad")
+
+
+def _fact(name: str, *values: str) -> Markup:
+    first, *more = values
+    return tag("div", tag("dt", name), tag("dd", first, *(tag("small", value) for value in more)))
+
+
+def _notes(status: Status) -> Iterator[Markup]:
+    if notes := [*status.refused, *status.warnings]:
+        yield tag("ul", *(tag("li", note) for note in notes), class_="notes")
+
+
+# ---- the environments
+
+
+def _summary(snapshots: Sequence[Snapshot]) -> str:
+    if not snapshots:
+        return "No environments"
+    up = sum(snapshot.queue is not None for snapshot in snapshots)
+    return f"{up:,} of {len(snapshots):,} environments up"
+
+
+def _table(rows: Sequence[Markup]) -> Markup:
+    if not rows:
+        return tag("p", "None is configured, and discovery has found none.")
+    numbers = COLUMNS[2:6]
+    heads = (tag("th", name, scope="col", class_="number" if name in numbers else "") for name in COLUMNS)
+    return tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows))
+
+
+def _row(snapshot: Snapshot, wall: float, monotonic: float) -> Markup:
+    environment = snapshot.environment
+    link = tag("a", environment.name, href=f"/probe?target={quote(environment.id, safe='')}")
+    cells = [
+        tag("th", link, tag("small", environment.id), scope="row"),
+        _said("State", _state(snapshot, wall)),
+        *_numbers(snapshot.queue, monotonic),
+        _said("Work listed", _listed(snapshot, wall)),
+    ]
+    return tag("tr", *cells)
+
+
+def _said(label: str, content: Markup) -> Markup:
+    return tag("td", tag("div", content), class_="said", data_label=label)
+
+
+def _state(snapshot: Snapshot, wall: float) -> Markup:
+    if snapshot.queue is not None:
+        read = f"read {_span(wall - snapshot.queue.times.read_at)} ago"
+        return Markup(tag("b", "up", class_="good") + tag("small", read))
+    if snapshot.queue_problem is None:
+        return Markup(tag("b", "no numbers", class_="wait") + tag("small", NOT_READ))
+    return _failure("down", snapshot.queue_problem, wall)
+
+
+def _failure(word: str, problem: Problem, wall: float) -> Markup:
+    request = f" (request {problem.request_id})" if problem.request_id else ""
+    return Markup(
+        tag("b", f"{word}: {problem.reason}", class_="bad")
+        + tag("small", f"for {_span(wall - problem.since)}: {problem.text}{request}")
+        + tag("small", REMEDY_BY_REASON[problem.reason])
+    )
+
+
+def _numbers(queue: Queue | None, monotonic: float) -> Iterator[Markup]:
+    values = ("", "", "", "")
+    if queue is not None:
+        stats = queue.stats
+        waited_s = (
+            None if stats.oldest_queued_at is None else queue.times.server_now(monotonic) - stats.oldest_queued_at
+        )
+        workers = "unknown" if stats.workers_polling is None else f"{stats.workers_polling:,}"
+        values = (f"{stats.depth:,}", f"{stats.pending:,}", "none" if waited_s is None else _span(waited_s), workers)
+    for label, value in zip(COLUMNS[2:6], values, strict=True):
+        yield tag("td", value, class_="number", data_label=label)
+
+
+def _listed(snapshot: Snapshot, wall: float) -> Markup:
+    if not snapshot.listing_enabled:
+        return tag("span", "off")
+    if snapshot.work is not None:
+        return _counts(snapshot.work, wall)
+    if snapshot.work_problem is None:
+        return tag("b", "not complete", class_="wait")
+    if snapshot.queue_problem is not None and snapshot.queue_problem.reason == snapshot.work_problem.reason:
+        return tag("b", f"failed: {snapshot.work_problem.reason}", class_="bad")
+    return _failure("failed", snapshot.work_problem, wall)
+
+
+def _counts(work: Work, wall: float) -> Markup:
+    counts = [f"{count:,} {state.value}" for state, count in work.listing.count_by_state.items() if count]
+    return Markup(
+        tag("span", ", ".join(counts) or "nothing") + tag("small", f"read {_span(wall - work.times.read_at)} ago")
+    )
+
+
+def _span(seconds: float) -> str:
+    """Write a time as somebody would say it: two units at most."""
+    whole = round(max(0.0, seconds))
+    if whole < MINUTE_S:
+        return f"{whole} s"
+    if whole < HOUR_S:
+        return f"{whole // MINUTE_S} min"
+    if whole < DAY_S:
+        return f"{whole // HOUR_S} h {whole % HOUR_S // MINUTE_S} min"
+    return f"{whole // DAY_S} d {whole % DAY_S // HOUR_S} h"

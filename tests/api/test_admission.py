@@ -1,0 +1,340 @@
+"""Slots and tokens go to what is worth most, and none is lost, whoever gives up and when."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+
+import anyio
+import pytest
+
+from exporter.api.admission import Admission, Throttled, Turn
+from exporter.api.budget import Budget, Spend
+
+pytestmark = pytest.mark.anyio
+PLENTY = 1_000_000
+
+
+@dataclass
+class Calls:
+    """Calls over one admission; each holds its slot until it is told to end."""
+
+    per_minute: int = PLENTY
+    concurrency: int = 4
+    now: float = 0.0
+    running: list[str] = field(default_factory=list)
+    order: list[str] = field(default_factory=list)
+    throttled: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.budget = Budget(per_minute=self.per_minute, min_interval_s=0, now=0, jitter=lambda: 0.5)
+        self.admission = Admission(self.budget, concurrency=self.concurrency, monotonic=lambda: self.now)
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+        self._end: dict[str, asyncio.Event] = {}
+
+    def start(self, name: str, turn: Turn) -> None:
+        self._end[name] = asyncio.Event()
+        self.tasks[name] = asyncio.get_running_loop().create_task(self._call(name, turn))
+
+    async def _call(self, name: str, turn: Turn) -> None:
+        try:
+            async with self.admission.turn(turn):
+                self.running.append(name)
+                self.order.append(name)
+                try:
+                    await self._end[name].wait()
+                finally:
+                    self.running.remove(name)
+        except Throttled:
+            self.throttled.append(name)
+
+    def end(self, name: str) -> None:
+        self._end[name].set()
+
+    async def end_all(self) -> None:
+        while self.running:
+            for name in list(self.running):
+                self.end(name)
+            await settled()
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+
+    async def free_slots(self) -> int:
+        """Count the slots that can be had now by trying."""
+        before = set(self.running)
+        for number in range(self.concurrency + 1):
+            self.start(f"trial {number}", stats())
+        await settled()
+        free = len(set(self.running) - before)
+        await self.end_all()
+        return free
+
+
+async def settled() -> None:
+    """Let every task run until it waits for something that is not the loop."""
+    for _ in range(8):
+        await asyncio.sleep(0)
+
+
+def stats(stale_since: float = 0.0, *, suspect: bool = False) -> Turn:
+    return Turn(spend=Spend.STATS, stale_since=stale_since, suspect=suspect)
+
+
+TURNS = {
+    "unread stats": Turn(spend=Spend.STATS),
+    "stalest stats": stats(1.0),
+    "stats": stats(2.0),
+    "stalest open end": Turn(spend=Spend.OPEN_END, stale_since=0.5),
+    "open end": Turn(spend=Spend.OPEN_END, stale_since=9.0),
+    "segment": Turn(spend=Spend.SEGMENT, stale_since=0.0),
+    "history": Turn(spend=Spend.BACKFILL),
+    "resync": Turn(spend=Spend.RESYNC),
+}
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_calls_are_made_in_order_of_worth_whatever_order_they_are_wanted_in(seed: int) -> None:
+    calls = Calls(concurrency=1)
+    names = list(TURNS)
+    random.Random(seed).shuffle(names)  # noqa: S311 -- an order, not a secret
+    for name in names:
+        calls.start(name, TURNS[name])
+    await settled()
+    await calls.end_all()
+    assert calls.order == list(TURNS)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_scarce_tokens_go_to_the_stalest_whatever_order_they_are_wanted_in(seed: int) -> None:
+    calls = Calls(per_minute=6, concurrency=50)
+    ages = list(range(20))
+    random.Random(seed).shuffle(ages)  # noqa: S311 -- an order, not a secret
+    for age in ages:
+        calls.start(f"{age:02}", stats(-age))
+    await settled()
+    assert sorted(calls.running) == ["17", "18", "19"]
+    assert len(calls.throttled) == 17
+    await calls.end_all()
+
+
+async def test_among_equals_the_first_comes_first() -> None:
+    calls = Calls(concurrency=1)
+    for name in "abcd":
+        calls.start(name, stats())
+    await settled()
+    await calls.end_all()
+    assert calls.order == list("abcd")
+
+
+async def test_no_more_calls_run_at_once_than_there_are_slots() -> None:
+    calls = Calls(concurrency=3)
+    for number in range(9):
+        calls.start(str(number), stats(number))
+    for ended in range(9):
+        await settled()
+        assert len(calls.running) == min(3, 9 - ended)
+        calls.end(calls.running[0])
+    await calls.end_all()
+    assert await calls.free_slots() == 3
+
+
+async def test_a_call_that_fails_gives_its_slot_back() -> None:
+    calls = Calls(concurrency=1)
+    with pytest.raises(ZeroDivisionError):
+        async with calls.admission.turn(stats()):
+            raise ZeroDivisionError
+    assert await calls.free_slots() == 1
+
+
+# ---- suspects
+
+
+@pytest.mark.parametrize(("concurrency", "share"), [(1, 1), (2, 1), (3, 1), (16, 8)])
+async def test_environments_that_hung_share_half_of_the_slots(concurrency: int, share: int) -> None:
+    calls = Calls(concurrency=concurrency)
+    for number in range(40):
+        calls.start(f"suspect {number}", stats(suspect=True))
+    await settled()
+    assert len(calls.running) == share
+    for number in range(40):
+        calls.start(f"sound {number}", stats(99.0))
+    await settled()
+    assert len([name for name in calls.running if name.startswith("sound")]) == concurrency - share
+    for task in calls.tasks.values():
+        task.cancel()
+    await asyncio.gather(*calls.tasks.values(), return_exceptions=True)
+    assert await calls.free_slots() == concurrency
+
+
+async def test_a_single_slot_is_for_environments_that_hung_once_no_other_wants_it() -> None:
+    calls = Calls(concurrency=1)
+    calls.start("suspect", stats(0.0, suspect=True))
+    calls.start("sound stats", stats(5.0))
+    calls.start("sound list", Turn(spend=Spend.SEGMENT, stale_since=5.0))
+    await settled()
+    assert calls.running == ["sound stats"]
+    await calls.end_all()
+    assert calls.order == ["sound stats", "sound list", "suspect"]
+
+
+async def test_sound_environments_may_have_every_slot() -> None:
+    calls = Calls(concurrency=4)
+    for number in range(6):
+        calls.start(f"sound {number}", stats(5.0))
+    await settled()
+    calls.start("suspect", stats(0.0, suspect=True))
+    await settled()
+    assert len(calls.running) == 4
+    calls.end("sound 0")
+    await settled()
+    assert "suspect" in calls.running
+    await calls.end_all()
+
+
+# ---- tokens
+
+
+async def test_a_call_without_a_token_is_refused_at_once() -> None:
+    calls = Calls(per_minute=2, concurrency=4)
+    calls.start("first", stats(0.0))
+    calls.start("second", stats(1.0))
+    await settled()
+    assert (calls.running, calls.throttled) == (["first"], ["second"])
+    await calls.end_all()
+
+
+async def test_a_call_without_a_token_is_refused_at_once_while_all_slots_hang() -> None:
+    calls = Calls(per_minute=2, concurrency=1)
+    calls.start("hanging", stats())
+    await settled()
+    calls.start("sound", stats())
+    calls.start("suspect", stats(suspect=True))
+    await settled()
+    assert (calls.running, sorted(calls.throttled)) == (["hanging"], ["sound", "suspect"])
+    await calls.end_all()
+
+
+async def test_a_refusal_by_the_api_sends_away_all_who_wait_for_a_slot() -> None:
+    calls = Calls(concurrency=2)
+    for number in range(6):
+        calls.start(str(number), stats(number))
+    await settled()
+    calls.admission.refused(30.0)
+    calls.end("0")
+    await settled()
+    assert (calls.running, sorted(calls.throttled)) == (["1"], ["2", "3", "4", "5"])
+    await calls.end_all()
+    calls.now = 31.0
+    assert await calls.free_slots() == 2
+
+
+async def test_a_token_is_taken_when_the_slot_is_had_not_before() -> None:
+    calls = Calls(per_minute=20, concurrency=1)
+    calls.start("running", stats())
+    calls.start("waiting", stats())
+    await settled()
+    assert calls.budget.available(0.0) == 9
+    await calls.end_all()
+
+
+async def test_a_call_that_was_refused_leaves_its_slot_to_others() -> None:
+    calls = Calls(per_minute=2, concurrency=1)
+    calls.start("spends the token", stats())
+    await settled()
+    await calls.end_all()
+    calls.start("refused", stats())
+    await settled()
+    calls.now = 60.0
+    assert calls.throttled == ["refused"]
+    assert await calls.free_slots() == 1
+
+
+async def test_fewer_slots_hold_from_the_next_call_on() -> None:
+    calls = Calls(concurrency=4)
+    for number in range(4):
+        calls.start(str(number), stats())
+    await settled()
+    calls.admission.configure(concurrency=1)
+    calls.start("late", stats())
+    for number in range(3):
+        calls.end(str(number))
+    await settled()
+    assert calls.running == ["3"]
+    calls.end("3")
+    await settled()
+    assert calls.running == ["late"]
+    await calls.end_all()
+
+
+# ---- giving up
+
+
+async def test_who_gives_up_while_waiting_is_passed_over() -> None:
+    calls = Calls(concurrency=1)
+    for name in ("running", "gives up", "patient"):
+        calls.start(name, stats())
+    await settled()
+    calls.tasks["gives up"].cancel()
+    calls.end("running")
+    await settled()
+    assert calls.running == ["patient"]
+    await calls.end_all()
+
+
+async def test_who_gives_up_in_the_instant_of_the_grant_leaks_no_slot() -> None:
+    calls = Calls(concurrency=1)
+    calls.start("gives up", stats())
+    await asyncio.sleep(0)
+    calls.admission._dispatch()
+    calls.tasks["gives up"].cancel()
+    await settled()
+    assert calls.order == []
+    assert await calls.free_slots() == 1
+
+
+async def test_who_gives_up_in_the_instant_of_the_refusal_leaves_no_trace() -> None:
+    calls = Calls(per_minute=2, concurrency=1)
+    calls.budget.refused(10.0, now=0.0)
+    calls.start("gives up", stats())
+    await asyncio.sleep(0)
+    calls.admission._dispatch()
+    calls.tasks["gives up"].cancel()
+    await settled()
+    calls.now = 600.0
+    assert await calls.free_slots() == 1
+
+
+async def test_a_scope_that_is_over_leaks_no_slot() -> None:
+    calls = Calls(concurrency=1)
+    calls.start("running", stats())
+    await settled()
+    with anyio.move_on_after(0):
+        async with calls.admission.turn(stats()):
+            pytest.fail("there was no free slot")
+    await calls.end_all()
+    assert await calls.free_slots() == 1
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_however_many_give_up_at_any_moment_no_slot_is_lost_and_none_is_doubled(seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 -- chances of a test
+    calls = Calls(per_minute=chance.choice([40, PLENTY]), concurrency=chance.choice([1, 2, 5]))
+    for step in range(300):
+        calls.now += 0.5
+        action = chance.random()
+        if action < 0.5:
+            calls.start(str(step), Turn(spend=chance.choice(list(Spend)), suspect=chance.random() < 0.4))
+        elif action < 0.75 and calls.tasks:
+            chance.choice(list(calls.tasks.values())).cancel()
+        elif calls.running:
+            calls.end(chance.choice(calls.running))
+        for _ in range(chance.choice([0, 0, 1, 2, 8])):
+            await asyncio.sleep(0)
+        assert len(calls.running) <= calls.concurrency
+    for task in calls.tasks.values():
+        task.cancel()
+    await asyncio.gather(*calls.tasks.values(), return_exceptions=True)
+    await settled()
+    assert [(lane.waiting, lane.running) for lane in calls.admission._lane_by_suspicion.values()] == [(0, 0)] * 2
+    calls.now += 600
+    assert await calls.free_slots() == calls.concurrency

@@ -1,0 +1,377 @@
+"""An environment of the simulator, read by a ledger without HTTP: what the tests of the listing have in common."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+from random import Random
+from typing import TYPE_CHECKING
+
+from exporter.api.wire import State, WorkItem, WorkPage
+from exporter.listing.ledger import Ledger, Worth
+from exporter.listing.lifecycle import Step
+from exporter.listing.tally import Tally
+from exporter.simulator.environment import Conflict, CursorRefused, HeartbeatMismatch, Invalid
+from exporter.simulator.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from exporter.listing.ledger import Call, Listing
+    from exporter.listing.lifecycle import Transition
+    from exporter.simulator.environment import Environment, Rules
+    from exporter.simulator.item import Item
+
+RESYNC_S = 3600.0
+EXPORTER_CLOCK_OFFSET_S = -1.75e9
+STEP_LIMIT = 500_000
+STATE_BY_WORD = {state.value: state for state in State}
+UNIT_BY_STYLE = {"seconds": 1.0, "millis": 1e-3}
+
+
+@dataclass(slots=True)
+class Clock:
+    at: float = 1_780_000_000.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+def environment_of(clock: Clock, rules: Rules) -> Environment:
+    return World(clock).add_environment("env_1", rules=rules)
+
+
+def as_listed(item: Item, style: str) -> WorkItem:
+    unit = UNIT_BY_STYLE.get(style)
+
+    def instant(at: float | None) -> float | None:
+        return at if at is None or unit is None else round(int(at / unit) * unit, 6)
+
+    return WorkItem(
+        id=item.id,
+        state=STATE_BY_WORD[item.state],
+        created_at=instant(item.created_at),
+        acknowledged_at=instant(item.acknowledged_at),
+        started_at=instant(item.started_at),
+        latest_heartbeat_at=instant(item.latest_heartbeat_at),
+        stop_requested_at=instant(item.stop_requested_at),
+        stopped_at=instant(item.stopped_at),
+    )
+
+
+@dataclass(slots=True)
+class Read:
+    """What one read cost. `depth`: the longest chain of calls each of which had to wait for the one before."""
+
+    calls: list[Call] = field(default_factory=list)
+    depth: int = 0
+    interrupted: bool = False
+
+    def count(self, *worths: Worth) -> int:
+        return sum(call.worth in worths for call in self.calls)
+
+
+@dataclass(slots=True)
+class _Sent:
+    call: Call
+    depth: int
+    page: WorkPage | None = None
+    served: bool = False
+
+
+class ListReader:
+    """Reads one environment's list with a ledger and a tally.
+
+    Calls are served and answered in random order. `before_page` runs before each page is made: the place for changes.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        clock: Clock,
+        ledger: Ledger,
+        *,
+        seed: int = 0,
+        buckets: tuple[float, ...] = (1.0, 60.0),
+    ) -> None:
+        self.environment = environment
+        self.clock = clock
+        self.ledger = ledger
+        self.tally = Tally(buckets)
+        self.drift: list[str] = []
+        self.transitions: list[Transition] = []
+        self.random = Random(seed)  # noqa: S311 - a test's dice
+        self.clock_error_s = 0.0
+        self.fault: Callable[[Call], bool] = lambda _: False
+
+    def read(self, *, calls: int | None = None, before_page: Callable[[], None] | None = None) -> Read:
+        """Read as far as `calls` list calls allow."""
+        read, sent = Read(), list[_Sent]()
+        self.ledger.begin(now=self._now())
+        self._ask(read, sent, 0, calls)
+        for step in count():
+            assert step < STEP_LIMIT, "the read does not end"
+            if not sent:
+                break
+            one = self.random.choice(sent)
+            if not one.served:
+                if before_page is not None:
+                    before_page()
+                self._serve(one, read)
+                continue
+            sent.remove(one)
+            self._answer(one)
+            self._ask(read, sent, one.depth, calls)
+        self.transitions = list(self.ledger.drain())
+        self.drift += self.tally.observe(self.transitions)
+        return read
+
+    def listing(self) -> Listing:
+        return self.ledger.listing()
+
+    def true_counts(self) -> dict[State, int]:
+        listed = self.environment.truth().listed
+        return dict.fromkeys(State, 0) | {STATE_BY_WORD[word]: number for word, number in listed.items()}
+
+    def shown(self) -> Iterator[WorkItem]:
+        """Every item a full walk would show now, without the history that was added as a whole."""
+        self.environment._settle()
+        hidden = self.environment._places.hidden_until
+        for seq, item in self.environment._items.items():
+            if seq not in hidden:
+                yield as_listed(item, self.environment.rules.timestamps)
+
+    def _ask(self, read: Read, sent: list[_Sent], depth: int, calls: int | None) -> None:
+        wanted = self.ledger.wanted()
+        while wanted:
+            for call in wanted:
+                if calls is not None and len(read.calls) >= calls:
+                    read.interrupted = True
+                    self.ledger.missed(call)
+                    continue
+                read.calls.append(call)
+                read.depth = max(read.depth, depth + 1)
+                sent.append(_Sent(call, depth + 1))
+            wanted = self.ledger.wanted() if read.interrupted else ()
+
+    def _serve(self, one: _Sent, read: Read) -> None:
+        one.served = True
+        if self.fault(one.call):
+            read.interrupted = True
+            return
+        try:
+            page = self.environment.page(limit=one.call.limit, cursor=one.call.cursor)
+        except (CursorRefused, Invalid):
+            return
+        style = self.environment.rules.timestamps
+        one.page = WorkPage(tuple(as_listed(item, style) for item in page.items), page.next_cursor)
+
+    def _answer(self, one: _Sent) -> None:
+        if one.page is not None:
+            server_now = self.clock.at + self.random.uniform(-1, 1) * self.clock_error_s
+            self.ledger.told(one.call, one.page, now=self._now(), server_now=server_now)
+        elif self.fault(one.call):
+            self.ledger.missed(one.call)
+        elif one.call.cursor is not None:
+            self.ledger.refused(one.call)
+        elif not self.ledger.shrink(one.call):
+            self.ledger.missed(one.call)
+
+    def _now(self) -> float:
+        return self.clock.at + EXPORTER_CLOCK_OFFSET_S
+
+
+Told = tuple[float, Step, float]
+"""Creation, step and its instant. Items born at one instant may swap names, so names are not part of it."""
+
+
+class Audit:
+    """Knows what may and what must have been told of an environment's items, and compares."""
+
+    def __init__(self, reader: ListReader) -> None:
+        self._reader = reader
+        self._history = self._steps()
+        self._began_at = reader.clock.at
+        self._baseline: Counter[Told] | None = None
+        self._told: Counter[Told] = Counter()
+        self._possible = Counter(self._history)
+
+    def look(self) -> None:
+        """Note what could be told now. To be called before anything changes that could be undone."""
+        self._possible |= self._steps()
+
+    def take(self) -> None:
+        """Take what the last read told. To be called after every read."""
+        self.look()
+        for transition in self._reader.transitions:
+            assert transition.item.created_at is not None
+            assert transition.item.created_at >= int(self._began_at), "history was told"
+            self._told[_told_as(transition.step, transition.item)] += 1
+        if self._baseline is None and self._reader.listing().complete:
+            self._baseline = self._steps()
+
+    def check(self, *, deletions: bool) -> None:
+        """To be called after a read during which nothing happened and nothing was left out."""
+        assert self._baseline is not None
+        missing = self._steps() - self._told - self._baseline
+        assert not missing, f"never told: {missing}"
+        surplus = self._told - (self._possible - self._history)
+        assert deletions or not surplus, f"told too often: {surplus}"
+
+    def _steps(self) -> Counter[Told]:
+        return Counter(step for item in self._reader.shown() for step in _steps_of(item))
+
+
+def _steps_of(item: WorkItem) -> Iterator[Told]:
+    yield _told_as(Step.CREATED, item)
+    if item.acknowledged_at is not None:
+        yield _told_as(Step.ACKNOWLEDGED, item)
+    if item.started_at is not None:
+        yield _told_as(Step.STARTED, item)
+    if item.state is State.STOPPED:
+        yield _told_as(Step.STOPPED, item)
+
+
+def _told_as(step: Step, item: WorkItem) -> Told:
+    at = {
+        Step.CREATED: item.created_at,
+        Step.ACKNOWLEDGED: item.acknowledged_at,
+        Step.STARTED: item.started_at,
+        Step.STOPPED: item.stopped_at,
+    }[step]
+    assert item.created_at is not None
+    assert at is not None
+    return item.created_at, step, at
+
+
+class Scenario:
+    """An environment with a life of its own, and a reader that must always be right about it."""
+
+    def __init__(self, rules: Rules, *, page_size: int, history: int, seed: int) -> None:
+        self.clock = Clock()
+        self.environment = environment_of(self.clock, rules)
+        if history:
+            self.environment.add_finished(history, spacing_s=0.5)
+        self.reader = ListReader(
+            self.environment, self.clock, Ledger(page_size=page_size, resync_interval_s=RESYNC_S), seed=seed
+        )
+        self.audit = Audit(self.reader)
+        self.quiet_reads = 0
+        self.has_deletions = False
+        self._resyncs_due = 0
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock.at += seconds
+
+    def create(self, number: int) -> None:
+        for _ in range(number):
+            self._tick()
+            self.environment.create()
+
+    def poll(self) -> None:
+        self.environment.poll(reclaim_older_than_ms=5000)
+
+    def work_on(self, choice: int) -> None:
+        """Let a claimed or running item make a step."""
+        environment = self.environment
+        workable = [*environment._claimed_at, *(seq for seq in environment._items if self._runs(seq))]
+        if not workable:
+            return
+        item = environment._at(workable[choice % len(workable)])
+        with suppress(Conflict, HeartbeatMismatch):  # its lease may have ended just now
+            if item.state == "queued":
+                environment.ack(item.id)
+            else:
+                environment.heartbeat(item.id, expected=None)
+
+    def stop(self, choice: int, *, force: bool) -> None:
+        live = self._live()
+        if live:
+            self.environment.stop(self.environment._at(live[choice % len(live)]).id, force=force)
+
+    def hurry(self) -> None:
+        """Let a new item live its whole life at once."""
+        self._tick()
+        item = self.environment.create()
+        while self.environment.poll() is not item:
+            if item.seq in self.environment._claimed_at:
+                break
+        self.environment.ack(item.id)
+        self.environment.heartbeat(item.id)
+        self.environment.stop(item.id, force=True)
+
+    def delete_live(self, choice: int) -> None:
+        live = self._live()
+        if live:
+            self.environment.delete(self.environment._at(live[choice % len(live)]).id)
+            self.has_deletions = True
+            self._resyncs_due = max(self._resyncs_due, 0 if self.environment.rules.cursors == "key" else 2)
+
+    def delete_stopped(self, number: int) -> None:
+        self.environment.delete_stopped(number)
+        self.has_deletions = True
+        self._resyncs_due = 2
+
+    def read(self, *, calls: int | None = None, changes: Callable[[], None] | None = None) -> Read:
+        def before_page() -> None:
+            if changes is not None:
+                changes()
+                if self.environment.rules.on_lease_expiry == "requeue":
+                    self.audit.look()
+
+        read = self.reader.read(calls=calls, before_page=before_page)
+        self.audit.take()
+        return read
+
+    def read_quietly(self) -> Read:
+        """Read with nothing happening meanwhile: what is listed must be what a full walk would count."""
+        for _ in range(self._resyncs_due):
+            self.pass_time(RESYNC_S + 1)
+            self.read()
+        self._resyncs_due = 0
+        read = self.read()
+        self.quiet_reads += 1
+        listing = self.reader.listing()
+        assert listing.complete
+        assert listing.count_by_state == self.reader.true_counts()
+        shown = list(self.reader.shown())
+        assert listing.oldest_at_by_state == {
+            State.QUEUED: _oldest(item.created_at for item in shown if item.state is State.QUEUED),
+            State.STARTING: _oldest(item.acknowledged_at for item in shown if item.state is State.STARTING),
+            State.ACTIVE: _oldest(item.started_at for item in shown if item.state is State.ACTIVE),
+            State.STOPPING: _oldest(item.stop_requested_at for item in shown if item.state is State.STOPPING),
+        }
+        active = (item.latest_heartbeat_at for item in shown if item.state is State.ACTIVE)
+        assert listing.heartbeats == tuple(sorted(at for at in active if at is not None))
+        assert listing.oldest_read_at == self.clock.at + EXPORTER_CLOCK_OFFSET_S
+        if self._told_exactly():
+            self.audit.check(deletions=self.has_deletions)
+        return read
+
+    def _tick(self) -> None:
+        """Keep births apart where names change: of two items born at one instant nobody could tell which is which."""
+        if self._names_change():
+            self.clock.at += 1e-5
+
+    def _told_exactly(self) -> bool:
+        """Tell whether transitions can be known exactly: not where a walk that pauses may lose its place among names."""
+        rules = self.environment.rules
+        if rules.cursors == "position" and (self.has_deletions or rules.new_id_on_reclaim):
+            return False
+        return rules.timestamps == "micros" or not self._names_change()
+
+    def _names_change(self) -> bool:
+        rules = self.environment.rules
+        return rules.new_id_on_reclaim or rules.on_lease_expiry == "requeue"
+
+    def _live(self) -> list[int]:
+        return [seq for seq, item in self.environment._items.items() if item.state != "stopped"]
+
+    def _runs(self, seq: int) -> bool:
+        return self.environment._items[seq].state in {"starting", "active"}
+
+
+def _oldest(instants: Iterator[float | None]) -> float | None:
+    return min((at for at in instants if at is not None), default=None)

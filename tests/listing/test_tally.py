@@ -1,0 +1,100 @@
+"""What is made of transitions: counters, histograms, drift."""
+
+from __future__ import annotations
+
+import pytest
+
+from exporter.api.wire import State, WorkItem
+from exporter.listing.lifecycle import Step, Transition
+from exporter.listing.tally import Tally
+
+BUCKETS = (1.0, 5.0, 60.0)
+
+
+def _item(**instants: float | None) -> WorkItem:
+    return WorkItem(id="work_1", state=State.STOPPED, **instants)
+
+
+def _stopped(**instants: float | None) -> Transition:
+    return Transition(Step.STOPPED, _item(**instants))
+
+
+def test_a_new_tally_shows_zeros_for_everything() -> None:
+    view = Tally(BUCKETS).view()
+    assert view.created == 0
+    assert view.finished_by_outcome == {"ran": 0, "never_started": 0, "never_acknowledged": 0}
+    for histogram in (view.queue_wait, view.startup, view.run, view.stop):
+        assert histogram.bounds_s == BUCKETS
+        assert histogram.cumulative_counts == (0, 0, 0, 0)
+        assert (histogram.count, histogram.sum_s) == (0, 0.0)
+
+
+def test_a_whole_life_is_counted_in_each_of_its_steps() -> None:
+    tally = Tally(BUCKETS)
+    item = _item(created_at=10.0, acknowledged_at=12.0, started_at=13.0, stop_requested_at=90.0, stopped_at=97.0)
+    assert tally.observe(Transition(step, item) for step in Step) == ()
+    view = tally.view()
+    assert view.created == 1
+    assert view.finished_by_outcome == {"ran": 1, "never_started": 0, "never_acknowledged": 0}
+    assert (view.queue_wait.cumulative_counts, view.queue_wait.sum_s) == ((0, 1, 1, 1), 2.0)
+    assert (view.startup.cumulative_counts, view.startup.sum_s) == ((1, 1, 1, 1), 1.0)
+    assert (view.run.cumulative_counts, view.run.sum_s) == ((0, 0, 0, 1), 84.0)
+    assert (view.stop.cumulative_counts, view.stop.sum_s) == ((0, 0, 1, 1), 7.0)
+
+
+@pytest.mark.parametrize(
+    ("instants", "outcome"),
+    [
+        ({"acknowledged_at": 1.0, "started_at": 2.0}, "ran"),
+        ({"started_at": 2.0}, "ran"),
+        ({"acknowledged_at": 1.0}, "never_started"),
+        ({}, "never_acknowledged"),
+    ],
+)
+def test_the_outcome_is_what_the_item_reached(instants: dict[str, float | None], outcome: str) -> None:
+    tally = Tally(BUCKETS)
+    tally.observe([_stopped(**instants)])
+    expected = {"ran": 0, "never_started": 0, "never_acknowledged": 0} | {outcome: 1}
+    assert tally.view().finished_by_outcome == expected
+
+
+def test_a_duration_on_a_bound_belongs_to_its_bucket() -> None:
+    tally = Tally(BUCKETS)
+    tally.observe([_stopped(started_at=0.0, stopped_at=5.0)])
+    assert tally.view().run.cumulative_counts == (0, 1, 1, 1)
+
+
+def test_an_item_that_stopped_nobody_knows_when_is_finished_without_durations() -> None:
+    tally = Tally(BUCKETS)
+    assert tally.observe([_stopped(started_at=1.0, stop_requested_at=2.0)]) == ()
+    view = tally.view()
+    assert view.finished_by_outcome["ran"] == 1
+    assert view.run.count == view.stop.count == 0
+
+
+@pytest.mark.parametrize(
+    ("step", "instants", "field"),
+    [
+        (Step.ACKNOWLEDGED, {"created_at": 2.0, "acknowledged_at": 1.0}, "acknowledged_at"),
+        (Step.STARTED, {"acknowledged_at": 2.0, "started_at": 1.0}, "started_at"),
+        (Step.STOPPED, {"started_at": 2.0, "stopped_at": 1.0}, "stopped_at"),
+        (Step.STOPPED, {"stop_requested_at": 2.0, "stopped_at": 1.0}, "stopped_at"),
+        (Step.STOPPED, {"started_at": 2.0, "stop_requested_at": 2.0, "stopped_at": 1.0}, "stopped_at"),
+    ],
+)
+def test_time_that_runs_backwards_is_drift_and_not_observed(
+    step: Step, instants: dict[str, float | None], field: str
+) -> None:
+    tally = Tally(BUCKETS)
+    assert tally.observe([Transition(step, _item(**instants))]) == (field,)
+    view = tally.view()
+    assert view.queue_wait.count == view.startup.count == view.run.count == view.stop.count == 0
+    assert sum(view.finished_by_outcome.values()) == (step is Step.STOPPED)
+
+
+def test_a_view_does_not_change_afterwards() -> None:
+    tally = Tally(BUCKETS)
+    before = tally.view()
+    tally.observe([Transition(Step.CREATED, _item(created_at=1.0)), _stopped(started_at=0.0, stopped_at=1.0)])
+    assert before == Tally(BUCKETS).view()
+    assert tally.view() != before

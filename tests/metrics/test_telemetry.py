@@ -1,0 +1,153 @@
+"""The exporter's own metrics: complete from the start, and the budget as it is at the scrape."""
+
+from __future__ import annotations
+
+import platform
+from itertools import product
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client import CollectorRegistry, disable_created_metrics, enable_created_metrics
+
+from exporter import __version__
+from exporter.api.budget import Budget
+from exporter.api.client import REASONS, SOURCES
+from exporter.clock import Clock
+from exporter.metrics import catalogue
+from exporter.metrics.telemetry import REQUEST_BUCKETS_S, BudgetCollector, Telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
+PREFIX = "managed_agents_exporter_"
+
+
+@pytest.fixture(autouse=True)
+def _without_created_samples() -> Iterator[None]:
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves it untyped
+    yield
+    enable_created_metrics()  # type: ignore[no-untyped-call]  # as above
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def telemetry(registry: CollectorRegistry) -> Telemetry:
+    return Telemetry(registry)
+
+
+def series_of(registry: CollectorRegistry) -> Series:
+    """Return every sample's value; a sample that comes twice fails the test."""
+    samples = [sample for family in registry.collect() for sample in family.samples]
+    series = {(sample.name.removeprefix(PREFIX), frozenset(sample.labels.items())): sample.value for sample in samples}
+    assert len(series) == len(samples)
+    return series
+
+
+def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    return name, frozenset(labels.items())
+
+
+def histogram(source: str, observed_s: tuple[float, ...] = ()) -> Series:
+    bounds = [*((f"{float(bound)}", float(bound)) for bound in REQUEST_BUCKETS_S), ("+Inf", float("inf"))]
+    name = "api_request_duration_seconds"
+    counts = {
+        key(f"{name}_bucket", source=source, le=text): float(sum(each <= bound for each in observed_s))
+        for text, bound in bounds
+    }
+    total = {
+        key(f"{name}_count", source=source): float(len(observed_s)),
+        key(f"{name}_sum", source=source): sum(observed_s),
+    }
+    return counts | total
+
+
+def at_start() -> Series:
+    series: Series = {
+        key("build_info", version=__version__, python_version=platform.python_version()): 1,
+        key("config_last_reload_successful"): 0,
+        key("config_last_reload_success_timestamp_seconds"): 0,
+    }
+    for source in SOURCES:
+        series |= histogram(source) | {key("api_throttled_total", source=source): 0}
+    errors = product(SOURCES, REASONS)
+    return series | {key("api_errors_total", source=source, reason=reason): 0 for source, reason in errors}
+
+
+def test_every_closed_set_of_labels_is_there_from_the_start(registry: CollectorRegistry, telemetry: Telemetry) -> None:
+    assert isinstance(telemetry, Telemetry)
+    assert series_of(registry) == at_start()
+
+
+def test_what_the_client_tells_is_counted_and_nothing_else_changes(
+    registry: CollectorRegistry, telemetry: Telemetry
+) -> None:
+    telemetry.request_sent("stats", "200", 0.25)
+    telemetry.request_sent("stats", "timeout", 30.0)
+    telemetry.request_throttled("list")
+    telemetry.read_failed("environments", "auth")
+    telemetry.schema_drifted(["state", "data.type", "state"])
+    telemetry.schema_drifted(())
+    assert series_of(registry) == at_start() | histogram("stats", (0.25, 30.0)) | {
+        key("api_requests_total", source="stats", code="200"): 1,
+        key("api_requests_total", source="stats", code="timeout"): 1,
+        key("api_throttled_total", source="list"): 1,
+        key("api_errors_total", source="environments", reason="auth"): 1,
+        key("schema_drift_total", field="state"): 2,
+        key("schema_drift_total", field="data.type"): 1,
+    }
+
+
+def test_a_refused_configuration_keeps_the_time_of_the_last_good_one(
+    registry: CollectorRegistry, telemetry: Telemetry
+) -> None:
+    telemetry.config_loaded(at=1_000.5)
+    telemetry.config_refused()
+    series = series_of(registry)
+    assert series[key("config_last_reload_successful")] == 0
+    assert series[key("config_last_reload_success_timestamp_seconds")] == 1_000.5
+
+
+def test_two_exporters_in_one_process_do_not_share_a_count(telemetry: Telemetry) -> None:
+    other = CollectorRegistry()
+    Telemetry(other)
+    telemetry.request_throttled("stats")
+    assert series_of(other) == at_start()
+
+
+def test_the_budget_is_shown_as_it_is_at_the_scrape(registry: CollectorRegistry) -> None:
+    now = 50.0
+    budget = Budget(per_minute=120, min_interval_s=10, now=now, jitter=lambda: 0.5)
+    registry.register(BudgetCollector(budget, Clock(wall=lambda: 1_000_000.0 + now, monotonic=lambda: now)))
+    assert series_of(registry) == {key("api_budget_limit"): 120, key("api_budget_available"): 60}
+    budget.refused(30.0, now=now)
+    now = 60.0
+    assert series_of(registry) == {
+        key("api_budget_limit"): 60,
+        key("api_budget_available"): 0,
+        key("api_retry_after_timestamp_seconds"): 1_000_080.0,
+    }
+    now = 80.0
+    assert series_of(registry) == {key("api_budget_limit"): 60, key("api_budget_available"): 0}
+
+
+def test_registering_the_budget_takes_no_look_at_it(registry: CollectorRegistry) -> None:
+    def no_clock() -> float:
+        pytest.fail("the clock was read")
+
+    budget = Budget(per_minute=120, min_interval_s=10, now=0.0, jitter=lambda: 0.5)
+    registry.register(BudgetCollector(budget, Clock(wall=no_clock, monotonic=no_clock)))
+
+
+def test_names_help_and_labels_are_those_of_the_catalogue(registry: CollectorRegistry, telemetry: Telemetry) -> None:
+    telemetry.request_sent("stats", "200", 0.1)
+    telemetry.schema_drifted(["state"])
+    budget = Budget(per_minute=120, min_interval_s=10, now=0.0, jitter=lambda: 0.5)
+    budget.refused(10.0, now=0.0)
+    registry.register(BudgetCollector(budget, Clock(wall=lambda: 0.0, monotonic=lambda: 0.0)))
+    shown = {family.name: (family.type, family.documentation) for family in registry.collect()}
+    assert shown == {metric.family: (metric.type, metric.help) for metric in catalogue.EXPORTER}
