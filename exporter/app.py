@@ -26,7 +26,7 @@ from exporter.api.client import DirectoryApi, Upstream
 from exporter.api.httpx_transport import HttpxTransport
 from exporter.api.tls_reload import RouteKeeper
 from exporter.check.online import examine
-from exporter.config.load import DISCOVERY_LEAST_INTERVAL_S, ConfigError
+from exporter.config.model import DISCOVERY_LEAST_INTERVAL_S, ConfigError
 from exporter.environments.discovery import Discovery
 from exporter.environments.roster import Roster
 from exporter.environments.scraper import Scraper
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from exporter.check.report import Report
     from exporter.clock import Clock
-    from exporter.config.load import Config
+    from exporter.config.model import Config
     from exporter.environments.snapshot import Snapshot
     from exporter.log import Log
     from exporter.web.web_config_reload import Doorkeeper

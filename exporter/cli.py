@@ -8,7 +8,6 @@ import platform
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,25 +17,24 @@ from exporter import __version__, log, signals
 from exporter.app import App, Settings
 from exporter.check.plan import plan
 from exporter.clock import Clock
-from exporter.config.load import ApiConfig, Config, ConfigError, EnvironmentConfig, ScrapeConfig, from_environment, load
-from exporter.config.secret import EnvSecret
+from exporter.config.from_environment import from_environment
+from exporter.config.load import load
+from exporter.config.model import Config, ConfigError
+from exporter.demo import demo_config, simulated_api
 from exporter.metrics import catalogue
 from exporter.metrics.exposition import Wanted, expose
+from exporter.web.addresses import AddressError, listen, parse_address
 from exporter.web.basic_auth import THREAD_NAME as PASSWORDS
-from exporter.web.http_server import AddressError, listen, parse_address
 from exporter.web.routes import TAKEN_PATHS, WebSettings
 from exporter.web.web_config_reload import Doorkeeper
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
-    from exporter.simulator import Simulator
 
 DEFAULT_ADDRESS = ":9831"
 OFFLINE = "offline"
-DEMO_REQUESTS_PER_MINUTE = 6000
-DEMO_MIN_INTERVAL_S = 0.5
 
 
 class _Names(ThreadPoolExecutor):
@@ -160,7 +158,7 @@ async def _once(app: App) -> int:
 
 
 async def _serve_simulator(address: str) -> int:
-    async with _simulator(address) as (simulator, base_url):
+    async with simulated_api(address) as (simulator, base_url):
         print(f"The simulated Work API is at {base_url}; / tells its environments and their keys.", flush=True)
         del simulator
         await _until_told_to_stop()
@@ -172,8 +170,8 @@ async def _serve_demo(options: argparse.Namespace, logger: log.Log) -> int:
         options, logger
     )  # refused here, not inside the simulator's tasks: they would wrap what is raised
     sockets = [] if options.once else _listen(options)
-    async with _simulator("127.0.0.1:0") as (simulator, base_url):
-        config = _demo_config(simulator, base_url)
+    async with simulated_api("127.0.0.1:0") as (simulator, base_url):
+        config = demo_config(simulator, base_url)
         app = App(_settings(options, door, logger, lambda: config))
         if options.once:
             return await _once(app)
@@ -181,47 +179,6 @@ async def _serve_demo(options: argparse.Namespace, logger: log.Log) -> int:
             print(f"The demo is at http://localhost:{listener.getsockname()[1]}/", flush=True)
         await _serve(app, sockets, logger, options)
     return 0
-
-
-@asynccontextmanager
-async def _simulator(address: str) -> AsyncIterator[tuple[Simulator, str]]:
-    """Serve the demo's world. Imported here: nothing of it belongs to an exporter at work."""
-    from exporter.simulator import demo_world, make_app, serving  # noqa: PLC0415 -- see above
-
-    host, port = parse_address(address)
-    world, fleet = demo_world(Clock().wall)
-    simulator = make_app(world)
-    async with AsyncExitStack() as stack:
-        try:
-            base_url = await stack.enter_async_context(serving(simulator, host or "127.0.0.1", port))
-        except OSError as problem:
-            raise AddressError(f"cannot listen on {address}: {problem.strerror or problem}") from None
-        tasks = await stack.enter_async_context(anyio.create_task_group())
-        tasks.start_soon(fleet.run)
-        try:
-            yield simulator, base_url
-        finally:
-            tasks.cancel_scope.cancel()
-
-
-def _demo_config(simulator: Simulator, base_url: str) -> Config:
-    from exporter.simulator import DEMO_ENVIRONMENTS  # noqa: PLC0415 -- as in _simulator
-
-    keys = {demo.id: demo.key for demo in DEMO_ENVIRONMENTS}
-    return Config(
-        api=ApiConfig(
-            base_url=base_url,
-            api_key=EnvSecret("api_key", {"api_key": simulator.options.api_key}),
-            requests_per_minute=DEMO_REQUESTS_PER_MINUTE,
-        ),
-        scrape=ScrapeConfig(min_interval_s=DEMO_MIN_INTERVAL_S),
-        environments=tuple(
-            EnvironmentConfig(
-                id=demo.id, name=demo.name, environment_key=EnvSecret(demo.id, keys), worker_mode=demo.worker_mode
-            )
-            for demo in DEMO_ENVIRONMENTS
-        ),
-    )
 
 
 async def _until_told_to_stop() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from exporter.app import App, Settings
 from exporter.clock import Clock
-from exporter.config.load import ApiConfig, Config, ConfigError, DiscoveryConfig, EnvironmentConfig, ScrapeConfig
+from exporter.config.model import ApiConfig, Config, ConfigError, DiscoveryConfig, EnvironmentConfig, ScrapeConfig
 from exporter.config.secret import EnvSecret
 from exporter.log import Log
 from exporter.simulator import World

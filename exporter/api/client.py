@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar, get_args
 from weakref import WeakKeyDictionary
 
 from exporter.api.admission import Admission, Evicted, Throttled, Turn
-from exporter.api.httpx_transport import Answer, TransportError
+from exporter.api.transport import Answer, TransportError
 from exporter.api.wire import (
-    ENVIRONMENT_ID,
     EnvironmentPage,
     WireError,
     WorkPage,
@@ -27,14 +26,15 @@ from exporter.api.wire import (
     parse_stats,
     parse_work_page,
 )
+from exporter.config.model import ENVIRONMENT_ID
 from exporter.config.secret import SecretError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from exporter.api.httpx_transport import Transport
+    from exporter.api.transport import Transport
     from exporter.clock import Clock
-    from exporter.config.load import ApiConfig, Config
+    from exporter.config.model import ApiConfig, Config
     from exporter.config.secret import Secret, SecretSource
     from exporter.log import Log
 
@@ -269,7 +269,7 @@ class WorkApi:
         *,
         environment_key: SecretSource | None,
     ) -> None:
-        if not ENVIRONMENT_ID.match(environment_id):
+        if not ENVIRONMENT_ID.fullmatch(environment_id):
             raise ValueError("not an environment id")
         self._environment_id = environment_id
         self._upstream = upstream

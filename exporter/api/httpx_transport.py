@@ -11,63 +11,32 @@ wanted, and cost a third of a call's processor time and 7 kB an environment.
 
 from __future__ import annotations
 
-import select
 import socket
-import ssl
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING
 
 import anyio
-import httpcore
 import httpx
 
 from exporter import __version__
+from exporter.api.connection import CLOSING_S, Connection, Network, caused_by_tls, causes, unasked
+from exporter.api.transport import Answer, TransportError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    import ssl
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-Fault = Literal["timeout", "connect", "tls", "protocol", "too_large"]
 KEEPALIVE_CONNECTIONS = 4
 REMEMBERED_URLS = 2
 KEEPALIVE_S = 300.0
-CLOSING_S = 1.0
 BASE_HEADERS = {
     "accept": "application/json",
     "accept-encoding": "identity",
     "connection": "keep-alive",
     "user-agent": f"managed-agents-exporter/{__version__}",
 }
-
-
-class TransportError(Exception):
-    """No usable answer. `unanswered`: no answer had begun, so the call may be repeated; `status`: of one that had."""
-
-    def __init__(self, fault: Fault, text: str, *, unanswered: bool = False, status: int | None = None) -> None:
-        super().__init__(text)
-        self.fault: Fault = fault
-        self.unanswered = unanswered
-        self.status = status
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A complete answer. `headers` have lower-case names."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-class Transport(Protocol):
-    async def get(self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float) -> Answer:
-        """Send one GET and read all of the answer within `timeout_s`. Raises TransportError. Follows no redirect."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close what is open. A read that goes on, because it began before its environment was removed, leaves nothing open either."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,86 +124,8 @@ def _client(route: Route) -> httpx.AsyncHTTPTransport:
     )
     transport = httpx.AsyncHTTPTransport(verify=route.tls, trust_env=False, proxy=proxy, limits=limits)
     # httpx has no argument for it, httpcore has; the test of stray answers notices if the name changes.
-    transport._pool._network_backend = _Network(transport._pool._network_backend)  # noqa: SLF001 -- as just said
+    transport._pool._network_backend = Network(transport._pool._network_backend)  # noqa: SLF001 -- as just said
     return transport
-
-
-class _Network(httpcore.AsyncNetworkBackend):
-    def __init__(self, network: httpcore.AsyncNetworkBackend) -> None:
-        self._network = network
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 -- httpcore's signature
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        return _Connection(await self._network.connect_tcp(host, port, timeout, local_address, socket_options))
-
-    async def sleep(self, seconds: float) -> None:
-        await self._network.sleep(seconds)
-
-
-class _Connection(httpcore.AsyncNetworkStream):
-    """`answering`: whether anything was received since the last request was sent."""
-
-    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
-        self._stream = stream
-        # Asked for at every call, and anyio makes all that can be known of a connection anew each time.
-        self._socket: socket.socket = stream.get_extra_info("socket")
-        self._tls: ssl.SSLObject | None = stream.get_extra_info("ssl_object")
-        self.answering = False
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 -- httpcore's signature
-        try:
-            received = await self._stream.read(max_bytes, timeout)
-        except httpcore.ReadError as problem:
-            if self.answering or _caused_by_tls(problem):
-                raise
-            received = b""
-        if not received and not self.answering:
-            raise TransportError("protocol", "the connection was cut before an answer", unanswered=True)
-        self.answering = True
-        return received
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- httpcore's signature
-        if buffer and self.answering:
-            self._check_nothing_left()
-            self.answering = False
-        await self._stream.write(buffer, timeout)
-
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 -- httpcore's signature
-    ) -> httpcore.AsyncNetworkStream:
-        try:
-            return _Connection(await self._stream.start_tls(ssl_context, server_hostname, timeout))
-        except BaseException:
-            # httpcore closes after failures, not after a cancellation, and nobody else knows of the connection yet.
-            with anyio.move_on_after(CLOSING_S, shield=True):
-                await self.aclose()
-            raise
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    def get_extra_info(self, info: str) -> Any:
-        if info == "is_readable":
-            return _is_readable(self._socket)
-        return self._tls if info == "ssl_object" else self._stream.get_extra_info(info)
-
-    def _check_nothing_left(self) -> None:
-        """Look for a TLS record that came with the last answer: it shows neither in httpcore's buffer nor at the socket."""
-        try:
-            left = b"" if self._tls is None else self._tls.read(1)
-        except ssl.SSLError:
-            return
-        if left:
-            raise _unasked()
 
 
 async def _exchange(
@@ -255,8 +146,8 @@ async def _exchange(
 
 async def _read(response: httpx.Response, limit: int) -> Answer:
     connection = response.extensions.get("network_stream")
-    if isinstance(connection, _Connection) and not connection.answering:
-        raise _unasked()
+    if isinstance(connection, Connection) and not connection.answering:
+        raise unasked()
     headers = dict(response.headers)
     if headers.get("content-encoding", "identity").lower() != "identity":
         text = "the answer is compressed, which was not asked for"
@@ -283,7 +174,7 @@ async def _read_limited(response: httpx.Response, limit: int) -> bytes:
 
 def _translated(problem: httpx.HTTPError) -> TransportError:
     """Name the fault without the library's text: it may quote headers, and with them a credential."""
-    if _caused_by_tls(problem):
+    if caused_by_tls(problem):
         return TransportError("tls", "the TLS connection could not be made")
     if isinstance(problem, httpx.TimeoutException):
         return TransportError("timeout", "no answer in time")
@@ -294,43 +185,17 @@ def _translated(problem: httpx.HTTPError) -> TransportError:
     return TransportError("protocol", "the answer is not valid HTTP")
 
 
-def _is_readable(connected: socket.socket) -> bool:
-    """Tell whether there is something to read, be it the end; a closed socket counts as at its end."""
-    if connected.fileno() < 0:
-        return True
-    poll = select.poll()
-    poll.register(connected, select.POLLIN)
-    return bool(poll.poll(0))
-
-
 def _too_large(response: httpx.Response, limit: int) -> TransportError:
     return TransportError("too_large", f"the answer is larger than {limit} bytes", status=response.status_code)
 
 
-def _unasked() -> TransportError:
-    return TransportError("protocol", "an answer was there before its request")
-
-
 def _unconnected(problem: httpx.HTTPError) -> str:
-    for cause in _causes(problem):
+    for cause in causes(problem):
         if isinstance(cause, socket.gaierror):
             return "no connection: the host's name was not found"
         if isinstance(cause, ConnectionRefusedError):
             return "no connection: refused by the host"
     return "no connection"
-
-
-def _caused_by_tls(problem: Exception) -> bool:
-    """Tell whether TLS itself failed. That it wanted to read when the connection was cut is no fault of its own."""
-    innocent = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
-    return any(isinstance(cause, ssl.SSLError) and not isinstance(cause, innocent) for cause in _causes(problem))
-
-
-def _causes(problem: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = problem
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
 
 
 def tls_context(

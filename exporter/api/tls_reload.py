@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from exporter.config.load import ApiConfig, Config
+    from exporter.config.model import ApiConfig, Config
     from exporter.log import Log
 
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from exporter.config.model import ENVIRONMENT_ID, NAME_LENGTH_LIMIT
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -22,7 +24,6 @@ T = TypeVar("T")
 
 COUNT_LIMIT = 2**53
 """Counts beyond what a float holds exactly are not believed."""
-NAME_LENGTH_LIMIT = 128
 ID_LENGTH_LIMIT = 256
 CURSOR_LENGTH_LIMIT = 4096
 REPLACEMENT = "\ufffd"
@@ -47,7 +48,6 @@ class State(enum.StrEnum):
 
 
 STATE_BY_WORD = {state.value: state for state in State if state is not State.UNKNOWN}
-ENVIRONMENT_ID = re.compile(r"env_[A-Za-z0-9_]{1,96}\Z")
 ENVIRONMENT_TYPES = frozenset({"self_hosted", "cloud"})
 ITEM_TYPES = frozenset({"session", "healthcheck"})
 
@@ -287,7 +287,7 @@ def _state(value: object, drift: list[str]) -> State:
 
 
 def _environment(raw: _RawEnvironment, drift: list[str]) -> RemoteEnvironment | None:
-    if not isinstance(raw.id, str) or not ENVIRONMENT_ID.match(raw.id):
+    if not isinstance(raw.id, str) or not ENVIRONMENT_ID.fullmatch(raw.id):
         drift.append("environment.id")
         return None
     kind = raw.config.get("type") if isinstance(raw.config, dict) else None

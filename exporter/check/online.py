@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from exporter.api.client import CredentialName, Reason, Reply, Source, Upstream
-    from exporter.api.httpx_transport import Transport
+    from exporter.api.transport import Transport
     from exporter.api.wire import RemoteEnvironment, WorkPage, WorkStats
     from exporter.check.report import Kind
-    from exporter.config.load import Config
+    from exporter.config.model import Config
     from exporter.config.secret import SecretSource
     from exporter.environments.snapshot import Environment
     from exporter.listing.ledger import Call, Listing

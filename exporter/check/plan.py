@@ -11,12 +11,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from exporter.config.load import DISCOVERY_LEAST_INTERVAL_S, DISCOVERY_PAGE_SIZE
+from exporter.config.model import DISCOVERY_LEAST_INTERVAL_S, DISCOVERY_PAGE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from exporter.config.load import Config
+    from exporter.config.model import Config
 
 MINUTE_S: Final = 60.0
 SCRAPE_INTERVALS_S: Final = (15.0, 30.0, 60.0)

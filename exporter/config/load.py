@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING
 
+from exporter.config.model import (
+    ENVIRONMENT_ID,
+    HEADER,
+    HEADER_EXPECTED,
+    ID_EXPECTED,
+    NAME_LENGTH_LIMIT,
+    ApiConfig,
+    Config,
+    ConfigError,
+    DiscoveryConfig,
+    EnvironmentConfig,
+    ListingConfig,
+    ScrapeConfig,
+    WorkConfig,
+)
 from exporter.config.secret import EnvSecret, FileSecret, SecretError, system_words
 from exporter.config.tls_files import authorities_in, file_in, pair_problem, path_in
+from exporter.config.urls import URL_EXPECTED, checked_base_url, environ_base_url, proxy_url
 from exporter.config.yaml_document import (
     SIZE_LIMIT,
     Document,
@@ -31,112 +46,15 @@ if TYPE_CHECKING:
 
     from exporter.config.secret import SecretSource
 
-AuthStyle = Literal["x-api-key", "bearer"]
-WorkerMode = Literal["always_on", "webhook", "unknown"]
 
-DISCOVERY_PAGE_SIZE = 100
-DISCOVERY_LEAST_INTERVAL_S = 1.0
-"""A shorter interval means this one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiConfig:
-    base_url: str = "https://api.anthropic.com/v1"
-    api_key: SecretSource | None = None
-    auth_style: AuthStyle = "x-api-key"
-    version: str = "2023-06-01"
-    beta: str = "managed-agents-2026-04-01"
-    workspace_id: str | None = None
-    query: Mapping[str, str] = field(default_factory=dict)
-    ca_file: Path | None = None
-    client_cert_file: Path | None = None
-    client_key_file: Path | None = None
-    proxy_url: str | None = field(default=None, repr=False)  # may carry credentials
-    allow_http: bool = False
-    timeout_s: float = 5.0
-    max_response_bytes: int = 8 * 1024 * 1024
-    requests_per_minute: int = 120
-    concurrency: int = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScrapeConfig:
-    timeout_s: float = 9.0
-    timeout_offset_s: float = 0.5
-    min_interval_s: float = 10.0
-    max_age_s: float = 300.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListingConfig:
-    enabled: bool = True
-    page_size: int = 1000
-    resync_interval_s: float = 3600.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkConfig:
-    heartbeat_overdue_s: float = 90.0
-    duration_buckets: tuple[float, ...] = (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiscoveryConfig:
-    enabled: bool = False
-    interval_s: float = 300.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnvironmentConfig:
-    """One environment of the file. `id` matches `env_[A-Za-z0-9_]{1,96}`; `name` is unique within a `Config`."""
-
-    id: str
-    name: str
-    environment_key: SecretSource | None = None
-    worker_mode: WorkerMode = "unknown"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    api: ApiConfig = field(default_factory=ApiConfig)
-    scrape: ScrapeConfig = field(default_factory=ScrapeConfig)
-    listing: ListingConfig = field(default_factory=ListingConfig)
-    work: WorkConfig = field(default_factory=WorkConfig)
-    discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
-    environments: tuple[EnvironmentConfig, ...] = ()
-
-
-class ConfigError(Exception):
-    """A configuration that can't be used. `problems`: every one found, each a sentence that starts with its place."""
-
-    def __init__(self, problems: tuple[str, ...]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
-
-
-NAME_LENGTH_LIMIT: Final = 128
-
-_NOTHING_CONFIGURED = (
-    "nothing configured: give --config.file, or ANTHROPIC_API_KEY, or ANTHROPIC_ENVIRONMENT_ID and"
-    " ANTHROPIC_ENVIRONMENT_KEY; --demo shows the exporter at work without any of them"
-)
 _NOTHING_TO_EXPORT = "nothing to export: list an environment, or set discovery.enabled: true, or start with --demo"
 _NOT_SHOWN = "not usable, and not shown in case it is the secret itself, which is never written into the file"
 
-_ID = re.compile(r"env_[A-Za-z0-9_]{1,96}")
-_ID_EXPECTED = "env_ and 1 to 96 letters, digits or underscores"
-_HEADER = re.compile(r"[!-~]{1,256}(?: [!-~]{1,256}){0,15}")
-_HEADER_EXPECTED = "visible ASCII characters, as in a header"
 _NAME_EXPECTED = "a name of 1 to 128 characters"
-_URL_EXPECTED = "an address such as https://api.example.com/v1"
 _QUERY_KEY = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 _OWN_QUERY_KEYS = frozenset({"limit", "page"})
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _LIKE_A_SECRET = re.compile(r"sk-ant-.*|(?=.*[0-9])[A-Za-z0-9_=+-]{20,}")
-_URL = re.compile(
-    r"(?P<scheme>https?)://(?:(?P<userinfo>[!\x22$-.0->A-~]*)@)?(?P<host>[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]+\])"
-    r"(?::(?P<port>[0-9]{1,5}))?(?P<path>(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*/?)(?P<rest>[?#][!-~]*)?"
-)
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Config:
@@ -174,25 +92,6 @@ def keys() -> tuple[str, ...]:
     return tuple(document.keys)
 
 
-def from_environment(environ: Mapping[str, str]) -> Config:
-    """Return what the vendor's own environment variables say, without a file. Raises ConfigError."""
-    problems: list[str] = []
-    api_key = _variable_secret("ANTHROPIC_API_KEY", environ, problems)
-    auth_token = None if api_key else _variable_secret("ANTHROPIC_AUTH_TOKEN", environ, problems)
-    environments = _variable_environments(environ, problems, api_key_given=bool(api_key or auth_token))
-    if not (api_key or auth_token or environments or problems):
-        raise ConfigError((_NOTHING_CONFIGURED,))
-    api = ApiConfig(
-        base_url=_variable_base_url(environ, problems),
-        api_key=api_key or auth_token,
-        auth_style="bearer" if auth_token else "x-api-key",
-        workspace_id=_variable_workspace_id(environ, problems),
-    )
-    if problems:
-        raise ConfigError(tuple(problems))
-    return Config(api=api, discovery=DiscoveryConfig(enabled=not environments), environments=environments)
-
-
 @dataclass(frozen=True, slots=True)
 class _Surroundings:
     """What a configuration refers to: paths are relative to `directory`, variables are looked up in `environ`."""
@@ -226,7 +125,7 @@ def _api(section: Section, around: _Surroundings) -> ApiConfig:
     allow_http = section.take("allow_http", flag, default.allow_http)
     ca_file = section.take("ca_file", authorities_in(around.directory), None)
     client_cert_file, client_key_file = _client_certificate(section, around)
-    header = text(matching=_HEADER, expected=_HEADER_EXPECTED)
+    header = text(matching=HEADER, expected=HEADER_EXPECTED)
     return ApiConfig(
         base_url=_base_url(section, around, allow_http=allow_http),
         api_key=_secret(section, "api_key", around),
@@ -238,7 +137,7 @@ def _api(section: Section, around: _Surroundings) -> ApiConfig:
         ca_file=ca_file,
         client_cert_file=client_cert_file,
         client_key_file=client_key_file,
-        proxy_url=section.take("proxy_url", _proxy_url, default.proxy_url),
+        proxy_url=section.take("proxy_url", proxy_url, default.proxy_url),
         allow_http=allow_http,
         timeout_s=section.take("timeout", duration_s, default.timeout_s),
         max_response_bytes=section.take(
@@ -299,7 +198,7 @@ def _environments(root: Section, around: _Surroundings, *, api_key_given: bool) 
 
 
 def _environment(section: Section, around: _Surroundings) -> EnvironmentConfig:
-    environment_id = section.take("id", text(matching=_ID, expected=_ID_EXPECTED), "")
+    environment_id = section.take("id", text(matching=ENVIRONMENT_ID, expected=ID_EXPECTED), "")
     return EnvironmentConfig(
         id=environment_id,
         name=section.take("name", _name, environment_id),
@@ -325,7 +224,7 @@ def _note_doubles(sections: list[Section], environments: tuple[EnvironmentConfig
             section.note("name", f"the same as the name of {same_name.place}")
         elif same_id is not section:
             section.note("name", f"the same as the id of {same_id.place}")
-        elif environment.name != environment.id and _ID.fullmatch(environment.name):
+        elif environment.name != environment.id and ENVIRONMENT_ID.fullmatch(environment.name):
             section.note("name", "looks like an environment's id: only that environment may be called so")
 
 
@@ -389,116 +288,12 @@ def _client_certificate(section: Section, around: _Surroundings) -> tuple[Path |
 
 
 def _base_url(section: Section, around: _Surroundings, *, allow_http: bool) -> str:
-    read = text(expected=_URL_EXPECTED)
-    base_url = section.take("base_url", lambda node: _checked_base_url(read(node), allow_http=allow_http), None)
+    read = text(expected=URL_EXPECTED)
+    base_url = section.take("base_url", lambda node: checked_base_url(read(node), allow_http=allow_http), None)
     if section.given("base_url"):
         return base_url or ApiConfig().base_url
     try:
-        return _environ_base_url(around.environ, allow_http=allow_http) or ApiConfig().base_url
+        return environ_base_url(around.environ, allow_http=allow_http) or ApiConfig().base_url
     except RefusedError as refused:
         section.note("base_url", f"ANTHROPIC_BASE_URL, used without it: {refused}")
         return ApiConfig().base_url
-
-
-def _environ_base_url(environ: Mapping[str, str], *, allow_http: bool) -> str | None:
-    """Return the vendor's variable as a base URL: it stops before the `/v1` that belongs to ours. Raises RefusedError.
-
-    Where it has the `/v1` already, a second one would make every call a 404.
-    """
-    url = environ.get("ANTHROPIC_BASE_URL")
-    return f"{_checked_base_url(url, allow_http=allow_http).removesuffix('/v1')}/v1" if url else None
-
-
-def _checked_base_url(url: str, *, allow_http: bool) -> str:
-    parts = _split(url)
-    if parts["userinfo"] is not None:
-        raise RefusedError("an address must not carry credentials")
-    if parts["rest"]:
-        raise RefusedError("an address must not carry a query or a fragment")
-    if parts["scheme"] == "http" and not allow_http and not _loopback(parts["host"]):
-        raise RefusedError(
-            "plain http would show the credentials to the network: use https, or set api.allow_http: true"
-        )
-    return url.rstrip("/")
-
-
-def _proxy_url(node: yaml.Node) -> str:
-    expected = "an address such as http://proxy.example.com:3128"
-    url = text(expected=expected)(node)
-    try:
-        parts = _split(url)
-    except RefusedError:
-        raise RefusedError(f"expected {expected}") from None
-    if parts["rest"] or parts["path"] not in {"", "/"}:
-        raise RefusedError(f"expected {expected}")
-    return url
-
-
-def _split(url: str) -> re.Match[str]:
-    parts = _URL.fullmatch(url)
-    if parts is None or int(parts["port"] or 1) not in range(1, 65536):
-        raise RefusedError(f"expected {_URL_EXPECTED}")
-    if parts["host"].startswith("[") and _address(parts["host"]) is None:
-        raise RefusedError(f"expected {_URL_EXPECTED}")
-    return parts
-
-
-def _loopback(host: str) -> bool:
-    name = host.lower().removesuffix(".")
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    address = _address(host)
-    return address is not None and address.is_loopback
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return None
-
-
-def _variable_secret(variable: str, environ: Mapping[str, str], problems: list[str]) -> SecretSource | None:
-    """Return the variable as a secret. An empty variable counts as absent: compose files and manifests produce them."""
-    if not environ.get(variable):
-        return None
-    source = EnvSecret(variable, environ)
-    try:
-        source.read()
-    except SecretError as error:
-        problems.append(f"{variable}: {error}")
-    return source
-
-
-def _variable_environments(
-    environ: Mapping[str, str], problems: list[str], *, api_key_given: bool
-) -> tuple[EnvironmentConfig, ...]:
-    key = _variable_secret("ANTHROPIC_ENVIRONMENT_KEY", environ, problems)
-    listed = (piece.strip() for piece in environ.get("ANTHROPIC_ENVIRONMENT_ID", "").split(","))
-    ids = tuple(dict.fromkeys(filter(None, listed)))
-    if not all(map(_ID.fullmatch, ids)):
-        problems.append(f"ANTHROPIC_ENVIRONMENT_ID: expected {_ID_EXPECTED}, several separated by commas")
-    if key and not ids and not api_key_given:
-        problems.append("ANTHROPIC_ENVIRONMENT_KEY: set ANTHROPIC_ENVIRONMENT_ID to the environment it belongs to")
-    if key and len(ids) > 1:
-        remedy = "give each its own in a configuration file"
-        problems.append(f"ANTHROPIC_ENVIRONMENT_KEY: one key can't serve {len(ids)} environments: {remedy}")
-    if ids and not (key or api_key_given):
-        remedy = "set ANTHROPIC_ENVIRONMENT_KEY or ANTHROPIC_API_KEY"
-        problems.append(f"ANTHROPIC_ENVIRONMENT_ID: no credential: {remedy}")
-    return tuple(EnvironmentConfig(id=one, name=one, environment_key=key) for one in ids)
-
-
-def _variable_base_url(environ: Mapping[str, str], problems: list[str]) -> str:
-    try:
-        return _environ_base_url(environ, allow_http=False) or ApiConfig().base_url
-    except RefusedError as refused:
-        problems.append(f"ANTHROPIC_BASE_URL: {refused}")
-        return ApiConfig().base_url
-
-
-def _variable_workspace_id(environ: Mapping[str, str], problems: list[str]) -> str | None:
-    workspace_id = environ.get("ANTHROPIC_WORKSPACE_ID") or None
-    if workspace_id and not _HEADER.fullmatch(workspace_id):
-        problems.append(f"ANTHROPIC_WORKSPACE_ID: expected {_HEADER_EXPECTED}")
-    return workspace_id

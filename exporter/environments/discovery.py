@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from exporter.api.admission import Throttled, Turn
 from exporter.api.budget import Spend
 from exporter.api.client import ApiError
-from exporter.api.wire import ENVIRONMENT_ID
-from exporter.config.load import DISCOVERY_PAGE_SIZE
+from exporter.config.model import DISCOVERY_PAGE_SIZE, ENVIRONMENT_ID
 from exporter.environments.snapshot import Environment
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from exporter.api.client import DirectoryApi, Observer
     from exporter.api.wire import RemoteEnvironment
-    from exporter.config.load import EnvironmentConfig
+    from exporter.config.model import EnvironmentConfig
     from exporter.log import Log
 
 PAGES_LIMIT = 1000
@@ -106,7 +105,7 @@ def merge(
     theirs = sorted(new_by_id.values(), key=lambda each: each.id)
     theirs.sort(key=lambda each: name_by_id.get(each.id) != each.name)
     for each in theirs:
-        usable = each.name and each.name not in taken and not ENVIRONMENT_ID.match(each.name)
+        usable = each.name and each.name not in taken and not ENVIRONMENT_ID.fullmatch(each.name)
         name = each.name if usable else each.id
         taken.add(name)
         ours.append(Environment(id=each.id, name=name, origin="discovery"))

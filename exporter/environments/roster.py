@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from exporter.api.client import Upstream
-    from exporter.api.httpx_transport import Transport
+    from exporter.api.transport import Transport
     from exporter.api.wire import RemoteEnvironment
-    from exporter.config.load import Config
+    from exporter.config.model import Config
     from exporter.environments.snapshot import Environment
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from exporter.api.client import Reason
     from exporter.api.wire import WorkStats
-    from exporter.config.load import WorkerMode
+    from exporter.config.model import WorkerMode
     from exporter.listing.ledger import Listing
     from exporter.listing.tally import TallyView
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from exporter.clock import Clock
-    from exporter.config.load import Config
+    from exporter.config.model import Config
     from exporter.environments.reader import EnvironmentReader
     from exporter.environments.roster import Roster
     from exporter.environments.scraper import Scraper

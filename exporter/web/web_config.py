@@ -11,7 +11,8 @@ import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from exporter.config.load import ConfigError, read_file
+from exporter.config.load import read_file
+from exporter.config.model import ConfigError
 from exporter.config.secret import Secret
 from exporter.config.tls_files import authorities_in, file_in, pair_problem
 from exporter.config.yaml_document import Document, RefusedError, Section, choice, flag, text

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from exporter.config.load import ConfigError
+from exporter.config.model import ConfigError
 from exporter.web.web_config import CLIENT_AUTHS, WebConfig, load, server_context
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import pytest
 from exporter.api.admission import Admission
 from exporter.api.budget import Budget
 from exporter.api.client import Upstream, WorkApi
-from exporter.api.httpx_transport import Answer
+from exporter.api.transport import Answer
 from exporter.clock import Clock
-from exporter.config.load import ApiConfig, Config, ScrapeConfig
+from exporter.config.model import ApiConfig, Config, ScrapeConfig
 from exporter.config.secret import EnvSecret
 from exporter.environments.reader import EnvironmentReader
 from exporter.environments.scraper import Scraper

@@ -24,7 +24,8 @@ from exporter.api.client import (
     retry_after_s,
     server_ahead_s,
 )
-from exporter.api.httpx_transport import Answer, HttpxTransport, Route, TransportError, tls_context
+from exporter.api.httpx_transport import HttpxTransport, Route, tls_context
+from exporter.api.transport import Answer, TransportError
 from exporter.config.secret import EnvSecret, FileSecret
 from tests.api.upstream import API_KEY, BASE_URL, ENVIRON, ENVIRONMENT_KEY, LIST_TURN, STATS_TURN, Surroundings
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from exporter.api.client import Reason
-    from exporter.api.httpx_transport import Fault
+    from exporter.api.transport import Fault
 
 pytestmark = pytest.mark.anyio
 

@@ -19,7 +19,8 @@ import pytest
 import trustme
 
 from exporter.api.client import ApiError, WorkApi
-from exporter.api.httpx_transport import HttpxTransport, Route, TransportError, tls_context
+from exporter.api.httpx_transport import HttpxTransport, Route, tls_context
+from exporter.api.transport import TransportError
 from tests.api.upstream import API_KEY, STATS_TURN, Surroundings
 from tests.faulty_server import STATS, Connection, answer, refusing, serving, unreachable, well
 

@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from exporter.api.tls_reload import RouteKeeper
-from exporter.config.load import ApiConfig, Config
+from exporter.config.model import ApiConfig, Config
 from exporter.log import Log
 
 if TYPE_CHECKING:

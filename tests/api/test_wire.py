@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 from exporter.api.wire import (
     COUNT_LIMIT,
     CURSOR_LENGTH_LIMIT,
-    ENVIRONMENT_ID,
     ID_LENGTH_LIMIT,
-    NAME_LENGTH_LIMIT,
     State,
     WireError,
     WorkItem,
@@ -26,6 +24,7 @@ from exporter.api.wire import (
     parse_stats,
     parse_work_page,
 )
+from exporter.config.model import ENVIRONMENT_ID, NAME_LENGTH_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -538,7 +537,7 @@ def test_credentials_and_metadata_never_become_objects() -> None:
     ],
 )
 def test_an_id_enters_a_path_only_if_it_cannot_change_it(identifier: str, *, safe: bool) -> None:
-    assert bool(ENVIRONMENT_ID.match(identifier)) is safe
+    assert bool(ENVIRONMENT_ID.fullmatch(identifier)) is safe
 
 
 @given(st.floats(allow_nan=False))

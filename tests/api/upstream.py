@@ -9,7 +9,7 @@ from exporter.api.admission import Admission, Turn
 from exporter.api.budget import Budget, Spend
 from exporter.api.client import Upstream
 from exporter.clock import Clock
-from exporter.config.load import ApiConfig, Config
+from exporter.config.model import ApiConfig, Config
 from exporter.config.secret import EnvSecret
 from exporter.log import Log
 

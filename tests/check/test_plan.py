@@ -8,15 +8,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from exporter.check.plan import Row, duration, plan
-from exporter.config.load import (
-    ApiConfig,
-    Config,
-    DiscoveryConfig,
-    EnvironmentConfig,
-    ListingConfig,
-    ScrapeConfig,
-    parse,
-)
+from exporter.config.load import parse
+from exporter.config.model import ApiConfig, Config, DiscoveryConfig, EnvironmentConfig, ListingConfig, ScrapeConfig
 
 WORKERS = (
     "workers: an idle one polls 15 to 30 times a minute; one for each environment that isn't woken by webhook makes"

@@ -16,7 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from exporter.config.load import (
+from exporter.config.from_environment import from_environment
+from exporter.config.load import keys, load, parse
+from exporter.config.model import (
     ApiConfig,
     Config,
     ConfigError,
@@ -25,10 +27,6 @@ from exporter.config.load import (
     ListingConfig,
     ScrapeConfig,
     WorkConfig,
-    from_environment,
-    keys,
-    load,
-    parse,
 )
 from exporter.config.secret import Secret
 

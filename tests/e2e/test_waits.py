@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.config.load import WorkConfig
+from exporter.config.model import WorkConfig
 from exporter.simulator import DEMO_ENVIRONMENTS, Fleet, World, demo_world
 from tests.exported import exporter_process, write_config
 from tests.prometheus_server import prometheus_server, scrape_config

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from exporter.api.admission import Throttled, Turn
 from exporter.api.client import ApiError, Reply
 from exporter.api.wire import EnvironmentPage, RemoteEnvironment
-from exporter.config.load import DISCOVERY_PAGE_SIZE, EnvironmentConfig
+from exporter.config.model import DISCOVERY_PAGE_SIZE, EnvironmentConfig
 from exporter.environments.discovery import Discovery, merge
 from exporter.log import Log
 from tests.api.upstream import Witness

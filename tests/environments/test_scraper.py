@@ -12,9 +12,9 @@ import pytest
 from exporter.api.admission import Admission, Turn
 from exporter.api.budget import Budget, Spend
 from exporter.api.client import Upstream, WorkApi
-from exporter.api.httpx_transport import Answer, TransportError
+from exporter.api.transport import Answer, TransportError
 from exporter.clock import Clock
-from exporter.config.load import ApiConfig, Config, ListingConfig, ScrapeConfig
+from exporter.config.model import ApiConfig, Config, ListingConfig, ScrapeConfig
 from exporter.config.secret import EnvSecret
 from exporter.environments.reader import NOT_SELF_HOSTED, EnvironmentReader
 from exporter.environments.scraper import Scraper

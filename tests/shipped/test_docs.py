@@ -22,6 +22,7 @@ from exporter.api.client import REASONS
 from exporter.api.wire import State
 from exporter.check.plan import plan
 from exporter.config import load as config
+from exporter.config.model import Config, EnvironmentConfig
 from exporter.config.yaml_document import Document
 from exporter.listing.tally import OUTCOMES
 from exporter.metrics import catalogue
@@ -144,7 +145,7 @@ def test_every_key_of_the_web_file_is_listed_and_no_other() -> None:
 
 def test_every_environment_variable_is_listed_and_no_other() -> None:
     listed = {name.strip("`") for name, _ in CONFIGURATION.rows("variable", "meaning")}
-    source = (ROOT / "exporter/config/load.py").read_text()
+    source = "".join(path.read_text() for path in (ROOT / "exporter/config").glob("*.py"))
     assert listed == set(re.findall(r'"(ANTHROPIC_[A-Z_]+)"', source))
     for each in PAGES:
         assert set(re.findall(r"\bANTHROPIC_[A-Z_]+\b", each.text)) <= listed, each.name
@@ -196,7 +197,7 @@ def assert_accepted(arguments: list[str]) -> None:
 
 def test_the_plan_shown_is_the_one_that_is_printed() -> None:
     (shown,) = (block.text for block in README.blocks("text") if block.text.startswith("budget:"))
-    one = config.Config(environments=(config.EnvironmentConfig(id="env_1", name="one"),))
+    one = Config(environments=(EnvironmentConfig(id="env_1", name="one"),))
     assert shown.splitlines() == list(plan(one, environments=1).lines())[: len(shown.splitlines())]
 
 

@@ -21,7 +21,8 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from exporter.web.http_server import AddressError, Limits, listen, parse_address, serve
+from exporter.web.addresses import AddressError, listen, parse_address
+from exporter.web.http_server import Limits, serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

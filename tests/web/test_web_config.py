@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from exporter.cli import main
-from exporter.config.load import ConfigError
+from exporter.config.model import ConfigError
 from exporter.config.secret import Secret
 from exporter.log import Log
 from exporter.web.web_config import TlsConfig, WebConfig, load, server_context

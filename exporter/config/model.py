@@ -1,0 +1,102 @@
+"""What the exporter is told, checked and frozen."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from exporter.config.secret import SecretSource
+
+
+ENVIRONMENT_ID = re.compile(r"env_[A-Za-z0-9_]{1,96}")
+"""To be matched in full."""
+ID_EXPECTED = "env_ and 1 to 96 letters, digits or underscores"
+HEADER = re.compile(r"[!-~]{1,256}(?: [!-~]{1,256}){0,15}")
+HEADER_EXPECTED = "visible ASCII characters, as in a header"
+NAME_LENGTH_LIMIT = 128
+
+AuthStyle = Literal["x-api-key", "bearer"]
+WorkerMode = Literal["always_on", "webhook", "unknown"]
+DISCOVERY_PAGE_SIZE = 100
+DISCOVERY_LEAST_INTERVAL_S = 1.0
+"""A shorter interval means this one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiConfig:
+    base_url: str = "https://api.anthropic.com/v1"
+    api_key: SecretSource | None = None
+    auth_style: AuthStyle = "x-api-key"
+    version: str = "2023-06-01"
+    beta: str = "managed-agents-2026-04-01"
+    workspace_id: str | None = None
+    query: Mapping[str, str] = field(default_factory=dict)
+    ca_file: Path | None = None
+    client_cert_file: Path | None = None
+    client_key_file: Path | None = None
+    proxy_url: str | None = field(default=None, repr=False)  # may carry credentials
+    allow_http: bool = False
+    timeout_s: float = 5.0
+    max_response_bytes: int = 8 * 1024 * 1024
+    requests_per_minute: int = 120
+    concurrency: int = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScrapeConfig:
+    timeout_s: float = 9.0
+    timeout_offset_s: float = 0.5
+    min_interval_s: float = 10.0
+    max_age_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListingConfig:
+    enabled: bool = True
+    page_size: int = 1000
+    resync_interval_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkConfig:
+    heartbeat_overdue_s: float = 90.0
+    duration_buckets: tuple[float, ...] = (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoveryConfig:
+    enabled: bool = False
+    interval_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentConfig:
+    """One environment of the file. `id` matches `env_[A-Za-z0-9_]{1,96}`; `name` is unique within a `Config`."""
+
+    id: str
+    name: str
+    environment_key: SecretSource | None = None
+    worker_mode: WorkerMode = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    api: ApiConfig = field(default_factory=ApiConfig)
+    scrape: ScrapeConfig = field(default_factory=ScrapeConfig)
+    listing: ListingConfig = field(default_factory=ListingConfig)
+    work: WorkConfig = field(default_factory=WorkConfig)
+    discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
+    environments: tuple[EnvironmentConfig, ...] = ()
+
+
+class ConfigError(Exception):
+    """A configuration that can't be used. `problems`: every one found, each a sentence that starts with its place."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
