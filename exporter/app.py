@@ -22,17 +22,17 @@ from prometheus_client import (
 from exporter import __version__, signals
 from exporter.api.admission import Admission
 from exporter.api.budget import Budget
-from exporter.api.client import DirectoryApi, Upstream
+from exporter.api.client import ApiContext, EnvironmentsApi
 from exporter.api.httpx_transport import HttpxTransport
-from exporter.api.tls_reload import RouteKeeper
-from exporter.check.online import examine
+from exporter.api.tls_reload import ConnectOptionsSource
+from exporter.check.online import check_online
 from exporter.config.model import DISCOVERY_LEAST_INTERVAL_S, ConfigError
 from exporter.environments.discovery import Discovery
 from exporter.environments.roster import Roster
 from exporter.environments.scraper import Scraper
 from exporter.metrics.telemetry import BudgetCollector, Telemetry
 from exporter.web import status_page
-from exporter.web.basic_auth import Login, Passwords
+from exporter.web.basic_auth import BasicAuthMiddleware, PasswordVerifier
 from exporter.web.http_server import serve
 from exporter.web.routes import Parts, Routes, WebSettings
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from exporter.config.model import Config
     from exporter.environments.snapshot import Snapshot
     from exporter.log import Log
-    from exporter.web.web_config_reload import Doorkeeper
+    from exporter.web.web_config_reload import ReloadingWebConfig
 
 THROTTLED_RETRY_S = 5.0
 DRAIN_S = 3.0
@@ -59,7 +59,7 @@ class Settings:
 
     load: Callable[[], Config]
     web: WebSettings
-    door: Doorkeeper
+    web_config: ReloadingWebConfig
     clock: Clock
     log: Log
 
@@ -83,17 +83,17 @@ class App:
         )
         self.registry.register(BudgetCollector(self.budget, clock))
         self.admission = Admission(self.budget, concurrency=self.config.api.concurrency, monotonic=clock.monotonic)
-        upstream = Upstream(
+        context = ApiContext(
             config=lambda: self.config,
             admission=self.admission,
             observer=self.telemetry,
             clock=clock,
             log=settings.log,
         )
-        self._routes = RouteKeeper(lambda: self.config, settings.log)
-        self._upstream = upstream
-        self.roster = Roster(upstream, self._new_transport)
-        self._directory = DirectoryApi(upstream, self._new_transport())
+        self._connect_options = ConnectOptionsSource(lambda: self.config, settings.log)
+        self._context = context
+        self.roster = Roster(context, self._new_transport)
+        self._directory = EnvironmentsApi(context, self._new_transport())
         self.discovery = Discovery(self._directory, observer=self.telemetry, log=settings.log)
         self._reloaded = anyio.Event()
         self._settled = anyio.Event()
@@ -122,19 +122,19 @@ class App:
     async def serve(self, sockets: Sequence[socket.socket]) -> None:
         """Serve until SIGTERM or SIGINT; SIGHUP reloads."""
         gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
-        door = self._settings.door
+        web_config = self._settings.web_config
         async with self.running() as scraper, anyio.create_task_group() as tasks:
             stop = anyio.Event()
-            tasks.start_soon(self._heed_signals, stop)
-            tasks.start_soon(door.follow)
-            with Passwords() as passwords:
-                app = Login(
+            tasks.start_soon(self._handle_signals, stop)
+            tasks.start_soon(web_config.follow)
+            with PasswordVerifier() as passwords:
+                app = BasicAuthMiddleware(
                     Routes(self._parts(scraper)).app(),
                     passwords,
-                    users=lambda: door.hash_by_user,
-                    headers=lambda: door.headers,
+                    users=lambda: web_config.hash_by_user,
+                    headers=lambda: web_config.headers,
                 )
-                await serve(app, sockets, stop=stop, tls=lambda: door.tls)
+                await serve(app, sockets, stop=stop, tls=lambda: web_config.tls)
             tasks.cancel_scope.cancel()
 
     async def read_once(self) -> tuple[Snapshot, ...]:
@@ -144,9 +144,9 @@ class App:
             await self._settle(timeout_s)
             return await scraper.scrape(self.roster.readers, timeout_s=timeout_s)
 
-    async def examine(self) -> Report:
+    async def check_online(self) -> Report:
         """Try every credential on every call, for a first set-up."""
-        return await examine(self._upstream, self._new_transport)
+        return await check_online(self._context, self._new_transport)
 
     async def reload(self) -> tuple[str, ...]:
         """Read the configuration again and put it into force, whole or not at all. Returns the problems.
@@ -169,10 +169,10 @@ class App:
             self.telemetry.config_refused()
             self._log.error("config_reload_refused", problems="; ".join(refused.problems))
             return refused.problems
-        await self._put_into_force(config)
+        await self._activate(config)
         return ()
 
-    async def _put_into_force(self, config: Config) -> None:
+    async def _activate(self, config: Config) -> None:
         now = self._settings.clock.monotonic()
         if _directory(config) != _directory(self.config):
             self.discovery.forget()
@@ -223,9 +223,9 @@ class App:
         with anyio.move_on_after(timeout_s):
             await self._settled.wait()
 
-    async def _heed_signals(self, stop: anyio.Event) -> None:
+    async def _handle_signals(self, stop: anyio.Event) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
-            signals.heed()
+            signals.unblock()
             async for number in received:
                 if number == signal.SIGHUP:
                     await self.reload()
@@ -281,12 +281,12 @@ class App:
         for owner, key in keys:
             if key is not None and key.problem is not None:
                 yield f"{owner}: {key.problem}; the last good key is used"
-        if self._routes.problem is not None:
-            yield self._routes.problem
-        yield from self._settings.door.problems
+        if self._connect_options.problem is not None:
+            yield self._connect_options.problem
+        yield from self._settings.web_config.problems
 
     def _new_transport(self) -> HttpxTransport:
-        return HttpxTransport(self._routes.route)
+        return HttpxTransport(self._connect_options.options)
 
     async def _close(self) -> None:
         for reader in self.roster.readers:

@@ -26,7 +26,7 @@ from exporter.metrics.exposition import Wanted, expose
 from exporter.web.addresses import AddressError, listen, parse_address
 from exporter.web.basic_auth import THREAD_NAME as PASSWORDS
 from exporter.web.routes import TAKEN_PATHS, WebSettings
-from exporter.web.web_config_reload import Doorkeeper
+from exporter.web.web_config_reload import ReloadingWebConfig
 
 if TYPE_CHECKING:
     import socket
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     _refuse_contradictions(parser, options)
     if options.once or getattr(options, "config.check"):
-        signals.heed()
+        signals.unblock()
     logger = log.configure(
         level=getattr(options, "log.level"), format=getattr(options, "log.format"), stream=sys.stderr
     )
@@ -75,12 +75,12 @@ def _run(options: argparse.Namespace, logger: log.Log) -> int:
         return _in_loop(lambda: _serve_demo(options, logger))
     configuration = _configuration(options)
     if check := getattr(options, "config.check"):
-        code = _check(configuration, lambda: _doorkeeper(options, logger))
+        code = _check(configuration, lambda: _web_config(options, logger))
         if check == OFFLINE:
             return code
-    app = App(_settings(options, _doorkeeper(options, logger), logger, configuration))
+    app = App(_settings(options, _web_config(options, logger), logger, configuration))
     if check:
-        return _in_loop(lambda: _examine(app))
+        return _in_loop(lambda: _check_online(app))
     if options.once:
         return _in_loop(lambda: _once(app))
     sockets = _listen(options)
@@ -94,18 +94,18 @@ def _configuration(options: argparse.Namespace) -> Callable[[], Config]:
     return lambda: load(Path(path), os.environ)
 
 
-def _doorkeeper(options: argparse.Namespace, logger: log.Log) -> Doorkeeper:
+def _web_config(options: argparse.Namespace, logger: log.Log) -> ReloadingWebConfig:
     path = getattr(options, "web.config.file")
-    return Doorkeeper(None if path is None else Path(path), logger)
+    return ReloadingWebConfig(None if path is None else Path(path), logger)
 
 
 def _settings(
-    options: argparse.Namespace, door: Doorkeeper, logger: log.Log, configuration: Callable[[], Config]
+    options: argparse.Namespace, web_config: ReloadingWebConfig, logger: log.Log, configuration: Callable[[], Config]
 ) -> Settings:
-    return Settings(load=configuration, web=_web(options), door=door, clock=Clock(), log=logger)
+    return Settings(load=configuration, web=_web(options), web_config=web_config, clock=Clock(), log=logger)
 
 
-def _check(configuration: Callable[[], Config], door: Callable[[], Doorkeeper]) -> int:
+def _check(configuration: Callable[[], Config], web_config: Callable[[], ReloadingWebConfig]) -> int:
     config = None
     problems: list[str] = []
     try:
@@ -113,7 +113,7 @@ def _check(configuration: Callable[[], Config], door: Callable[[], Doorkeeper]) 
     except ConfigError as refused:
         problems += refused.problems
     try:
-        door()
+        web_config()
     except ConfigError as refused:
         problems += refused.problems
     if config is None or problems:
@@ -123,8 +123,8 @@ def _check(configuration: Callable[[], Config], door: Callable[[], Doorkeeper]) 
     return 0
 
 
-async def _examine(app: App) -> int:
-    report = await app.examine()
+async def _check_online(app: App) -> int:
+    report = await app.check_online()
     for line in report.lines():
         print(line)
     return 0 if report.fine else 1
@@ -166,13 +166,13 @@ async def _serve_simulator(address: str) -> int:
 
 
 async def _serve_demo(options: argparse.Namespace, logger: log.Log) -> int:
-    door = _doorkeeper(
+    web_config = _web_config(
         options, logger
     )  # refused here, not inside the simulator's tasks: they would wrap what is raised
     sockets = [] if options.once else _listen(options)
     async with simulated_api("127.0.0.1:0") as (simulator, base_url):
         config = demo_config(simulator, base_url)
-        app = App(_settings(options, door, logger, lambda: config))
+        app = App(_settings(options, web_config, logger, lambda: config))
         if options.once:
             return await _once(app)
         for listener in sockets:
@@ -185,7 +185,7 @@ async def _until_told_to_stop() -> None:
     import signal  # noqa: PLC0415 -- needed by this mode alone
 
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
-        signals.heed()
+        signals.unblock()
         async for _ in received:
             return
 

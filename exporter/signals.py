@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import signal
 
-DEFERRED = (signal.SIGTERM, signal.SIGHUP)
+BLOCKED = (signal.SIGTERM, signal.SIGHUP)
 
 
-def defer() -> None:
+def block() -> None:
     """Let them wait. SIGINT does not: whoever presses Ctrl-C wants the end at once."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, DEFERRED)
+    signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
 
 
-def heed() -> None:
+def unblock() -> None:
     """Let them come, with those that came meanwhile: handlers are there, or the default is right."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, DEFERRED)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)

@@ -19,7 +19,7 @@ from exporter.config.secret import EnvSecret
 from exporter.log import Log
 from exporter.simulator import World
 from exporter.web.routes import WebSettings
-from exporter.web.web_config_reload import Doorkeeper
+from exporter.web.web_config_reload import ReloadingWebConfig
 from tests.simulated import Running, running
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Rig:
 async def app_of(rig: Rig) -> AsyncIterator[App]:
     log = Log("exporter.tests")
     app = App(
-        Settings(load=rig.load, web=WebSettings(), door=Doorkeeper(None, log), clock=Clock(), log=log),
+        Settings(load=rig.load, web=WebSettings(), web_config=ReloadingWebConfig(None, log), clock=Clock(), log=log),
     )
     async with app.running():
         yield app

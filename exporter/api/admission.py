@@ -24,9 +24,9 @@ import anyio
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from exporter.api.budget import Budget, Spend
+    from exporter.api.budget import Budget, Priority
 
-LEASE_S = 1.0
+TIME_SLICE_S = 1.0
 QUEUED_PER_SLOT = 4
 """With fewer in the queue a slot could find nobody; with more, only memory is spent."""
 
@@ -40,13 +40,13 @@ class Evicted(Exception):  # noqa: N818 -- an answer that has not come, while ot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class CallRequest:
     """What a call is wanted for. `stale_since`: when what it renews was read; less is sooner among equals.
 
     `suspect`: the last call timed out. `unproven`: there has not been an answer yet.
     """
 
-    spend: Spend
+    priority: Priority
     stale_since: float = float("-inf")
     environment_id: str | None = None
     suspect: bool = False
@@ -54,14 +54,14 @@ class Turn:
 
 
 @dataclass(slots=True, order=True)
-class _Request:
+class _WaitingCall:
     rank: tuple[int, float, int]
-    turn: Turn = field(compare=False)
+    request: CallRequest = field(compare=False)
     granted: asyncio.Future[None] = field(compare=False)
 
 
 @dataclass(slots=True)
-class _Lease:
+class _TimeSlice:
     """A call's hold on its slot, where that has an end."""
 
     scope: anyio.CancelScope
@@ -72,26 +72,26 @@ class _Lease:
 class _Lane:
     """The requests of those that are suspect, or of all others.
 
-    `heap` still holds some that were given up; `waiting_by_spend`: how many were not. `running`: calls under way. `shorter`: set each
+    `heap` still holds some that were given up; `waiting_by_priority`: how many were not. `running`: calls under way. `shorter`: set each
     time somebody stops waiting.
     """
 
-    heap: list[_Request] = field(default_factory=list)
-    waiting_by_spend: Counter[Spend] = field(default_factory=Counter)
+    heap: list[_WaitingCall] = field(default_factory=list)
+    waiting_by_priority: Counter[Priority] = field(default_factory=Counter)
     running: int = 0
     shorter: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def waiting(self) -> int:
-        return self.waiting_by_spend.total()
+        return self.waiting_by_priority.total()
 
-    def leave(self, spend: Spend) -> None:
-        self.waiting_by_spend[spend] -= 1
+    def leave(self, priority: Priority) -> None:
+        self.waiting_by_priority[priority] -= 1
         self.shorter.set()
 
-    def ahead(self, spend: Spend) -> int:
-        """Count those that are served before a new request for `spend`, or in turn with it."""
-        return sum(waiting for worth, waiting in self.waiting_by_spend.items() if worth <= spend)
+    def ahead(self, priority: Priority) -> int:
+        """Count those that are served before a new request for `priority`, or in turn with it."""
+        return sum(waiting for other, waiting in self.waiting_by_priority.items() if other <= priority)
 
 
 class Admission:
@@ -107,40 +107,44 @@ class Admission:
         self._concurrency = concurrency
 
     @asynccontextmanager
-    async def turn(self, turn: Turn) -> AsyncIterator[None]:
+    async def slot(self, request: CallRequest) -> AsyncIterator[None]:
         """Hold a slot and spend a token for one call. Raises Throttled, Evicted; waits for a slot, never for a token."""
-        request = self._enqueue(turn)
+        waiting_call = self._enqueue(request)
         try:
-            await request.granted
+            await waiting_call.granted
         except asyncio.CancelledError:
-            if request.granted.done() and not request.granted.cancelled() and request.granted.exception() is None:
-                self._release(turn)
-            request.granted.cancel()
+            if (
+                waiting_call.granted.done()
+                and not waiting_call.granted.cancelled()
+                and waiting_call.granted.exception() is None
+            ):
+                self._free(request)
+            waiting_call.granted.cancel()
             raise
         finally:
-            self._lane_by_suspicion[turn.suspect].leave(turn.spend)
+            self._lane_by_suspicion[request.suspect].leave(request.priority)
         try:
-            if turn.suspect or turn.unproven:
-                with self._leased():
+            if request.suspect or request.unproven:
+                with self._time_slice():
                     yield
             else:
                 yield
         finally:
-            self._release(turn)
+            self._free(request)
 
-    async def room(self, spend: Callable[[], Spend], *, suspect: bool) -> None:
-        """Wait until few requests are ahead of one for `spend`, which may change meanwhile, of those that are suspect or of all others.
+    async def room(self, priority: Callable[[], Priority], *, suspect: bool) -> None:
+        """Wait until few requests are ahead of one for `priority`, which may change meanwhile, of those that are suspect or of all others.
 
         Lesser ones don't count: however much history is being read again, what a scrape waits for is started.
         """
         lane = self._lane_by_suspicion[suspect]
-        while lane.ahead(spend()) >= self._concurrency * QUEUED_PER_SLOT:
+        while lane.ahead(priority()) >= self._concurrency * QUEUED_PER_SLOT:
             lane.shorter.clear()
             await lane.shorter.wait()
 
-    def refused(self, retry_after_s: float | None) -> bool:
+    def rate_limited(self, retry_after_s: float | None) -> bool:
         """Note a 429 or 529: no call is made for `retry_after_s`, or for a growing time where it is None. True: that is news."""
-        return self._budget.refused(retry_after_s, now=self._monotonic())
+        return self._budget.rate_limited(retry_after_s, now=self._monotonic())
 
     @property
     def wait_s(self) -> float:
@@ -153,40 +157,40 @@ class Admission:
         self._budget.answered()
 
     @contextmanager
-    def _leased(self) -> Iterator[None]:
+    def _time_slice(self) -> Iterator[None]:
         """Bound the time of a call that may hang. Raises Evicted."""
-        lease = _Lease(anyio.CancelScope())
+        time_slice = _TimeSlice(anyio.CancelScope())
         try:
-            with lease.scope:
-                self._review_later(lease)
+            with time_slice.scope:
+                self._review_later(time_slice)
                 yield
         finally:
-            if lease.review is not None:
-                lease.review.cancel()
-        if lease.scope.cancelled_caught:
+            if time_slice.review is not None:
+                time_slice.review.cancel()
+        if time_slice.scope.cancelled_caught:
             raise Evicted
 
-    def _review_later(self, lease: _Lease) -> None:
-        lease.review = asyncio.get_running_loop().call_later(LEASE_S, self._review, lease)
+    def _review_later(self, time_slice: _TimeSlice) -> None:
+        time_slice.review = asyncio.get_running_loop().call_later(TIME_SLICE_S, self._review, time_slice)
 
-    def _review(self, lease: _Lease) -> None:
+    def _review(self, time_slice: _TimeSlice) -> None:
         if any(lane.waiting for lane in self._lane_by_suspicion.values()):
-            lease.scope.cancel()
+            time_slice.scope.cancel()
         else:
-            self._review_later(lease)
+            self._review_later(time_slice)
 
-    def _enqueue(self, turn: Turn) -> _Request:
+    def _enqueue(self, request: CallRequest) -> _WaitingCall:
         self._arrivals += 1
         granted = asyncio.get_running_loop().create_future()
-        request = _Request((turn.spend, turn.stale_since, self._arrivals), turn, granted)
-        lane = self._lane_by_suspicion[turn.suspect]
-        heapq.heappush(lane.heap, request)
-        lane.waiting_by_spend[turn.spend] += 1
+        waiting_call = _WaitingCall((request.priority, request.stale_since, self._arrivals), request, granted)
+        lane = self._lane_by_suspicion[request.suspect]
+        heapq.heappush(lane.heap, waiting_call)
+        lane.waiting_by_priority[request.priority] += 1
         self._schedule()
-        return request
+        return waiting_call
 
-    def _release(self, turn: Turn) -> None:
-        self._lane_by_suspicion[turn.suspect].running -= 1
+    def _free(self, request: CallRequest) -> None:
+        self._lane_by_suspicion[request.suspect].running -= 1
         self._schedule()
 
     def _schedule(self) -> None:
@@ -198,19 +202,19 @@ class Admission:
 
     def _dispatch(self) -> None:
         self._dispatching = False
-        while (request := self._next()) is not None:
-            self._serve(request)
+        while (waiting_call := self._next()) is not None:
+            self._serve(waiting_call)
         if self._budget.available(self._monotonic()) < 1:
             self._refuse_all()
 
     def _refuse_all(self) -> None:
         for lane in self._lane_by_suspicion.values():
-            for request in lane.heap:
-                if not request.granted.done():
-                    request.granted.set_exception(Throttled())
+            for waiting_call in lane.heap:
+                if not waiting_call.granted.done():
+                    waiting_call.granted.set_exception(Throttled())
             lane.heap.clear()
 
-    def _next(self) -> _Request | None:
+    def _next(self) -> _WaitingCall | None:
         """Take the best request that a slot is free for."""
         suspects, others = self._lane_by_suspicion[True], self._lane_by_suspicion[False]
         if suspects.running + others.running >= self._concurrency:
@@ -224,10 +228,10 @@ class Admission:
         heap = min(filter(None, heaps), default=None)
         return None if heap is None else heapq.heappop(heap)
 
-    def _serve(self, request: _Request) -> None:
-        turn = request.turn
-        if self._budget.take(turn.spend, environment_id=turn.environment_id, now=self._monotonic()):
-            self._lane_by_suspicion[turn.suspect].running += 1
-            request.granted.set_result(None)
+    def _serve(self, waiting_call: _WaitingCall) -> None:
+        request = waiting_call.request
+        if self._budget.take(request.priority, environment_id=request.environment_id, now=self._monotonic()):
+            self._lane_by_suspicion[request.suspect].running += 1
+            waiting_call.granted.set_result(None)
         else:
-            request.granted.set_exception(Throttled())
+            waiting_call.granted.set_exception(Throttled())

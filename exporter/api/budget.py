@@ -34,12 +34,12 @@ SLOWEST_SHARE = 1 / 16
 RECOVERY_PER_S = 0.1 / MINUTE_S
 DEMAND_KEPT_S = 300.0
 PERIOD_FIRST_GUESS_S = 15.0
-BOOKED_LIMIT = 4
-BOOKED_SHARE_OF_BURST = 1 / 8
-BOOKED_KEPT_S = 10.0
+RESERVED_LIMIT = 4
+RESERVED_SHARE_OF_BURST = 1 / 8
+RESERVED_KEPT_S = 10.0
 
 
-class Spend(enum.IntEnum):
+class Priority(enum.IntEnum):
     """What a call is for, in order of worth. The listing's own worths continue this scale."""
 
     STATS = 0
@@ -66,7 +66,7 @@ class _Demand:
     segments: int = 0
     segments_asked: int = 0
     opened: bool = False
-    booked: int = 0
+    reserved: int = 0
 
     def begin_scrape(self) -> None:
         if self.opened or self.segments_asked:
@@ -82,7 +82,7 @@ class _Slack:
     at: float
     exact: bool = True
 
-    def spend(self) -> None:
+    def priority(self) -> None:
         self.tokens -= 1
         self.exact = False
 
@@ -108,8 +108,8 @@ class Budget:
         self._no_call_before = float("-inf")
         self._jitter = jitter
         self._demand_by_environment: dict[str, _Demand] = {}
-        self._booked = 0
-        self._slack_by_spend: dict[Spend, _Slack] = {}
+        self._reserved = 0
+        self._slack_by_priority: dict[Priority, _Slack] = {}
 
     def configure(self, *, per_minute: int, min_interval_s: float, now: float) -> None:
         """Change the rate. What is left, what is being waited for and who asked stays."""
@@ -118,9 +118,9 @@ class Budget:
         self._min_interval_s = min_interval_s
         self._burst = max(1.0, per_minute / 2)
         self._tokens = min(self._tokens, self._burst)
-        self._slack_by_spend.clear()
+        self._slack_by_priority.clear()
 
-    def expect(self, environment_ids: Iterable[str], *, now: float) -> None:
+    def register_demand(self, environment_ids: Iterable[str], *, now: float) -> None:
         """Note that these environments are being asked for; those nobody has asked for lately no longer count."""
         for environment_id in environment_ids:
             demand = self._demand_by_environment.get(environment_id)
@@ -132,31 +132,31 @@ class Budget:
                 demand.period_s = min(DEMAND_KEPT_S, now - demand.period_at)
                 demand.period_at = now
             demand.begin_scrape()
-            if now - demand.open_end_at >= BOOKED_KEPT_S:
-                demand.booked = 0
+            if now - demand.open_end_at >= RESERVED_KEPT_S:
+                demand.reserved = 0
         asked_lately = now - DEMAND_KEPT_S
         self._demand_by_environment = {
             key: demand for key, demand in self._demand_by_environment.items() if demand.asked_at >= asked_lately
         }
-        self._booked = sum(demand.booked for demand in self._demand_by_environment.values())
-        self._slack_by_spend.clear()
+        self._reserved = sum(demand.reserved for demand in self._demand_by_environment.values())
+        self._slack_by_priority.clear()
 
-    def take(self, spend: Spend, *, environment_id: str | None, now: float) -> bool:
+    def take(self, priority: Priority, *, environment_id: str | None, now: float) -> bool:
         """Take one token, or leave the bucket as it is and return False."""
         self._refill(now)
         demand = self._demand_by_environment.get(environment_id or "")
-        if demand is not None and spend is Spend.SEGMENT:
+        if demand is not None and priority is Priority.SEGMENT:
             demand.segments_asked += 1
-        if now < self._no_call_before or self._tokens < 1 or not self._affordable(spend, demand, now):
+        if now < self._no_call_before or self._tokens < 1 or not self._affordable(priority, demand, now):
             return False
         self._tokens -= 1
-        for slack in self._slack_by_spend.values():
-            slack.spend()
+        for slack in self._slack_by_priority.values():
+            slack.priority()
         if demand is not None:
-            self._note(spend, demand, now)
+            self._note(priority, demand, now)
         return True
 
-    def refused(self, retry_after_s: float | None, *, now: float) -> bool:
+    def rate_limited(self, retry_after_s: float | None, *, now: float) -> bool:
         """Stop everybody after a 429 or 529 for `retry_after_s`, or for a growing time where it didn't say.
 
         Answers whether that is news: the first wait since the API last answered something else.
@@ -176,7 +176,7 @@ class Budget:
             self._no_call_before = max(self._no_call_before, now + wait_s)
         self._tokens = 0.0
         self._at = self._no_call_before
-        self._slack_by_spend.clear()
+        self._slack_by_priority.clear()
         return self._waits == 1 and not already_waiting
 
     def answered(self) -> None:
@@ -205,52 +205,52 @@ class Budget:
         self._share = share
         self._at = now
 
-    def _note(self, spend: Spend, demand: _Demand, now: float) -> None:
-        if spend is Spend.STATS:
+    def _note(self, priority: Priority, demand: _Demand, now: float) -> None:
+        if priority is Priority.STATS:
             demand.stats_at = now
-        elif spend is Spend.OPEN_END:
+        elif priority is Priority.OPEN_END:
             demand.open_end_at = now
             demand.opened = True
-            self._book(demand, self._segments_to_book(demand))
-        elif spend is Spend.SEGMENT and demand.booked:
-            self._book(demand, demand.booked - 1)
+            self._reserve(demand, self._segments_to_reserve(demand))
+        elif priority is Priority.SEGMENT and demand.reserved:
+            self._reserve(demand, demand.reserved - 1)
 
-    def _book(self, demand: _Demand, segments: int) -> None:
-        self._booked += segments - demand.booked
-        demand.booked = segments
+    def _reserve(self, demand: _Demand, segments: int) -> None:
+        self._reserved += segments - demand.reserved
+        demand.reserved = segments
 
-    def _segments_to_book(self, demand: _Demand | None) -> int:
+    def _segments_to_reserve(self, demand: _Demand | None) -> int:
         asked = 0 if demand is None else demand.segments
-        return min(asked, BOOKED_LIMIT, int(self._burst * BOOKED_SHARE_OF_BURST))
+        return min(asked, RESERVED_LIMIT, int(self._burst * RESERVED_SHARE_OF_BURST))
 
-    def _affordable(self, spend: Spend, demand: _Demand | None, now: float) -> bool:
-        if spend is Spend.STATS or (spend is Spend.SEGMENT and demand is not None and demand.booked):
+    def _affordable(self, priority: Priority, demand: _Demand | None, now: float) -> bool:
+        if priority is Priority.STATS or (priority is Priority.SEGMENT and demand is not None and demand.reserved):
             return True
-        spare = self._tokens - self._booked
-        if spend is Spend.RESYNC and spare - 1 < self._burst / 2:
+        spare = self._tokens - self._reserved
+        if priority is Priority.RESYNC and spare - 1 < self._burst / 2:
             return False
-        wanted = 1 + (self._segments_to_book(demand) if spend is Spend.OPEN_END else 0)
-        least = min(spend, Spend.SEGMENT)
+        wanted = 1 + (self._segments_to_reserve(demand) if priority is Priority.OPEN_END else 0)
+        least = min(priority, Priority.SEGMENT)
         if spare - wanted >= least * len(self._demand_by_environment):
             return True
-        enough = self._booked + wanted
+        enough = self._reserved + wanted
         return self._slack_above(least, enough, now) >= enough
 
-    def _slack_above(self, spend: Spend, enough: float, now: float) -> float:
-        """Tell how many tokens are left over by what is worth more than `spend`, exactly enough to compare with `enough`."""
-        known = self._slack_by_spend.get(spend)
+    def _slack_above(self, priority: Priority, enough: float, now: float) -> float:
+        """Tell how many tokens are left over by what is worth more than `priority`, exactly enough to compare with `enough`."""
+        known = self._slack_by_priority.get(priority)
         if known is None or not known.settles(enough, per_second=self._per_second, now=now):
             # Costs a millisecond at a thousand environments; without the memory, for every call of a scrape.
-            known = self._slack_by_spend[spend] = _Slack(self._least_left(spend, now), now)
+            known = self._slack_by_priority[priority] = _Slack(self._least_left(priority, now), now)
         return known.tokens
 
-    def _least_left(self, spend: Spend, now: float) -> float:
+    def _least_left(self, priority: Priority, now: float) -> float:
         cycle_s = len(self._demand_by_environment) / self._per_second
         due_in_s: list[float] = []
         for demand in self._demand_by_environment.values():
             period_s = max(cycle_s, demand.period_s)
             due_in_s.append(max(0.0, demand.stats_at + period_s - now))
-            if spend > Spend.OPEN_END:
+            if priority > Priority.OPEN_END:
                 due_in_s.append(max(0.0, demand.open_end_at + period_s - now))
         due_in_s.sort()
         return min(self._tokens + self._per_second * wait_s - k for k, wait_s in enumerate(due_in_s, start=1))

@@ -15,8 +15,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar, get_args
 from weakref import WeakKeyDictionary
 
-from exporter.api.admission import Admission, Evicted, Throttled, Turn
-from exporter.api.transport import Answer, TransportError
+from exporter.api.admission import Admission, CallRequest, Evicted, Throttled
+from exporter.api.transport import HttpResponse, TransportError
 from exporter.api.wire import (
     EnvironmentPage,
     WireError,
@@ -87,7 +87,7 @@ class ApiError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Reply(Generic[T]):
+class Reading(Generic[T]):
     """A value read. `received_at`: the exporter's wall clock; `server_ahead_s`: how far the server's clock is ahead of it."""
 
     value: T
@@ -105,7 +105,7 @@ class Observer(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Upstream:
+class ApiContext:
     """What all clients share. `config` is asked for at each call, for a reload may have changed it."""
 
     config: Callable[[], Config]
@@ -139,38 +139,38 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
-class _Get(Generic[T]):
+class _ApiRequest(Generic[T]):
     """One read: where it goes, what for, and how its answer is understood."""
 
     source: Source
     path: str
     query: Mapping[str, str]
-    turn: Turn
+    turn: CallRequest
     parse: Callable[[bytes], T]
 
 
-class _Caller:
+class _RetryingCaller:
     """Makes calls over one transport. Every call, a repeated one too, takes its turn and its token."""
 
-    def __init__(self, upstream: Upstream, transport: Transport) -> None:
-        self._upstream = upstream
+    def __init__(self, context: ApiContext, transport: Transport) -> None:
+        self._context = context
         self._transport = transport
         self.timed_out = False
         self.sent_by_source: Counter[Source] = Counter()
 
-    async def read(self, get: _Get[T], credential: Credential) -> Reply[T]:
+    async def read(self, get: _ApiRequest[T], credential: Credential) -> Reading[T]:
         """Read with one credential; where it was refused and has changed at its source since, with the new one.
 
         Raises ApiError, Throttled.
         """
-        sent = self._upstream.reveal(credential.source)
+        sent = self._context.reveal(credential.source)
         try:
             return await self._read_with(get, credential.name, sent)
         except ApiError as failed:
             if failed.reason != "auth":
                 raise
             credential.source.forget()
-            renewed = self._upstream.reveal(credential.source)
+            renewed = self._context.reveal(credential.source)
             if renewed == sent:
                 raise
         return await self._read_with(get, credential.name, renewed)
@@ -178,9 +178,9 @@ class _Caller:
     async def aclose(self) -> None:
         await self._transport.aclose()
 
-    async def _read_with(self, get: _Get[T], name: CredentialName, secret: Secret) -> Reply[T]:
+    async def _read_with(self, get: _ApiRequest[T], name: CredentialName, secret: Secret) -> Reading[T]:
         """Make the call, once more after a transient failure."""
-        headers = _headers(self._upstream.config().api, name, secret)
+        headers = _headers(self._context.config().api, name, secret)
         try:
             return await self._read_once(get, headers)
         except ApiError as failed:
@@ -192,24 +192,24 @@ class _Caller:
         except Throttled:
             raise first from None
 
-    async def _read_once(self, get: _Get[T], headers: Mapping[str, str]) -> Reply[T]:
-        clock = self._upstream.clock
+    async def _read_once(self, get: _ApiRequest[T], headers: Mapping[str, str]) -> Reading[T]:
+        clock = self._context.clock
         try:
-            async with self._upstream.admission.turn(get.turn):
+            async with self._context.admission.slot(get.turn):
                 sent_at = clock.wall()
                 answer = await self._send(get, headers)
         except Throttled:
-            self._upstream.observer.request_throttled(get.source)
+            self._context.observer.request_throttled(get.source)
             raise
         except Evicted:
             raise ApiError("timeout", "no answer while other environments waited for their turn") from None
         received_at = clock.wall()
         self._check(get.source, answer, received_at)
         value = self._understand(get, answer)
-        return Reply(value, received_at, server_ahead_s(answer.headers.get("date"), sent_at, received_at))
+        return Reading(value, received_at, server_ahead_s(answer.headers.get("date"), sent_at, received_at))
 
-    async def _send(self, get: _Get[T], headers: Mapping[str, str]) -> Answer:
-        api, monotonic = self._upstream.config().api, self._upstream.clock.monotonic
+    async def _send(self, get: _ApiRequest[T], headers: Mapping[str, str]) -> HttpResponse:
+        api, monotonic = self._context.config().api, self._context.clock.monotonic
         started = monotonic()
         self.sent_by_source[get.source] += 1
         code = "timeout"  # also when the scrape's deadline cuts the call short
@@ -226,15 +226,15 @@ class _Caller:
             raise ApiError(failed.fault, str(failed), status=failed.status, transient=failed.unanswered) from None
         finally:
             self.timed_out = code == "timeout"
-            self._upstream.observer.request_sent(get.source, code, monotonic() - started)
+            self._context.observer.request_sent(get.source, code, monotonic() - started)
         return answer
 
-    def _check(self, source: Source, answer: Answer, received_at: float) -> None:
-        admission = self._upstream.admission
+    def _check(self, source: Source, answer: HttpResponse, received_at: float) -> None:
+        admission = self._context.admission
         if answer.status not in {TOO_MANY_REQUESTS, OVERLOADED}:
             admission.answered()
-        elif admission.refused(retry_after_s(answer.headers, received_at)):
-            self._upstream.log.warning(
+        elif admission.rate_limited(retry_after_s(answer.headers, received_at)):
+            self._context.log.warning(
                 "calls_paused",
                 source=source,
                 status=answer.status,
@@ -244,13 +244,13 @@ class _Caller:
         if answer.status != OK:
             raise _failure(answer)
 
-    def _understand(self, get: _Get[T], answer: Answer) -> T:
+    def _understand(self, get: _ApiRequest[T], answer: HttpResponse) -> T:
         try:
             value = get.parse(answer.body)
         except WireError as problem:
-            self._upstream.observer.schema_drifted(problem.drift)
+            self._context.observer.schema_drifted(problem.drift)
             raise ApiError("bad_payload", str(problem), status=OK, request_id=_request_id(answer)) from None
-        self._upstream.observer.schema_drifted(getattr(value, "drift", ()))
+        self._context.observer.schema_drifted(getattr(value, "drift", ()))
         return value
 
 
@@ -264,7 +264,7 @@ class WorkApi:
     def __init__(
         self,
         environment_id: str,
-        upstream: Upstream,
+        context: ApiContext,
         transport: Transport,
         *,
         environment_key: SecretSource | None,
@@ -272,8 +272,8 @@ class WorkApi:
         if not ENVIRONMENT_ID.fullmatch(environment_id):
             raise ValueError("not an environment id")
         self._environment_id = environment_id
-        self._upstream = upstream
-        self._caller = _Caller(upstream, transport)
+        self._context = context
+        self._caller = _RetryingCaller(context, transport)
         self._environment_key = environment_key
         self.credential_by_source: dict[Source, CredentialName] = {}
         self._fell_back: set[Source] = set()
@@ -291,18 +291,18 @@ class WorkApi:
         """Start a new read of `source`: the other credential may be tried again."""
         self._fell_back.discard(source)
 
-    async def stats(self, turn: Turn) -> Reply[WorkStats]:
+    async def stats(self, turn: CallRequest) -> Reading[WorkStats]:
         """Read the queue's numbers. Raises ApiError, Throttled."""
-        return await self._read(_Get("stats", self._path("work/stats"), {}, turn, parse_stats))
+        return await self._read(_ApiRequest("stats", self._path("work/stats"), {}, turn, parse_stats))
 
-    async def page(self, cursor: str | None, limit: int, turn: Turn) -> Reply[WorkPage]:
+    async def page(self, cursor: str | None, limit: int, turn: CallRequest) -> Reading[WorkPage]:
         """Read up to `limit` items from `cursor` on, or from the start. Raises ApiError, Throttled."""
         query = {"limit": str(limit)} | ({} if cursor is None else {"page": cursor})
 
         def parse(body: bytes) -> WorkPage:
             return parse_work_page(body, environment_id=self._environment_id)
 
-        return await self._read(_Get("list", self._path("work"), query, turn, parse))
+        return await self._read(_ApiRequest("list", self._path("work"), query, turn, parse))
 
     async def aclose(self) -> None:
         await self._caller.aclose()
@@ -310,19 +310,19 @@ class WorkApi:
     def _path(self, rest: str) -> str:
         return f"/environments/{self._environment_id}/{rest}"
 
-    async def _read(self, get: _Get[T]) -> Reply[T]:
+    async def _read(self, get: _ApiRequest[T]) -> Reading[T]:
         candidates = self._candidates(get.source)
         refusal = ApiError("auth", "no credential is configured for the environment")
         for credential in candidates:
             try:
-                reply = await self._caller.read(get, credential)
+                reading = await self._caller.read(get, credential)
             except ApiError as failed:
                 if failed.reason != "auth":
                     raise
                 refusal = failed
                 continue
             self.credential_by_source[get.source] = credential.name
-            return reply
+            return reading
         raise self._advised(get.source, refusal)
 
     def _advised(self, source: Source, refusal: ApiError) -> ApiError:
@@ -346,27 +346,27 @@ class WorkApi:
             yield credential
 
     def _credentials(self, source: Source) -> list[Credential]:
-        api_key = self._upstream.config().api.api_key
+        api_key = self._context.config().api.api_key
         ours = [] if api_key is None else [Credential("api_key", api_key)]
         if self._environment_key is not None:
             ours.append(Credential("environment_key", self._environment_key))
         return ours if source == "stats" else ours[::-1]
 
 
-class DirectoryApi:
+class EnvironmentsApi:
     """The organisation's environments. Takes the API key alone."""
 
-    def __init__(self, upstream: Upstream, transport: Transport) -> None:
-        self._upstream = upstream
-        self._caller = _Caller(upstream, transport)
+    def __init__(self, context: ApiContext, transport: Transport) -> None:
+        self._context = context
+        self._caller = _RetryingCaller(context, transport)
 
-    async def page(self, cursor: str | None, limit: int, turn: Turn) -> Reply[EnvironmentPage]:
+    async def page(self, cursor: str | None, limit: int, turn: CallRequest) -> Reading[EnvironmentPage]:
         """Read up to `limit` environments from `cursor` on, or from the start. Raises ApiError, Throttled."""
-        api = self._upstream.config().api
+        api = self._context.config().api
         if api.api_key is None:
             raise ApiError("auth", "discovery needs an API key")
         query = {"limit": str(limit)} | ({} if cursor is None else {"page": cursor})
-        get = _Get("environments", "/environments", query, turn, parse_environment_page)
+        get = _ApiRequest("environments", "/environments", query, turn, parse_environment_page)
         return await self._caller.read(get, Credential("api_key", api.api_key))
 
     async def aclose(self) -> None:
@@ -384,7 +384,7 @@ def _headers(api: ApiConfig, name: CredentialName, secret: Secret) -> dict[str, 
     return headers
 
 
-def _failure(answer: Answer) -> ApiError:
+def _failure(answer: HttpResponse) -> ApiError:
     status = answer.status
     reason = REASON_BY_STATUS.get(status)
     if reason is None:
@@ -396,7 +396,7 @@ def _failure(answer: Answer) -> ApiError:
     )
 
 
-def _request_id(answer: Answer) -> str | None:
+def _request_id(answer: HttpResponse) -> str | None:
     given = answer.headers.get("request-id", "")
     return given if REQUEST_ID.match(given) else None
 

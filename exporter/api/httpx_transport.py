@@ -21,7 +21,7 @@ import httpx
 
 from exporter import __version__
 from exporter.api.connection import CLOSING_S, Connection, Network, caused_by_tls, causes, unasked
-from exporter.api.transport import Answer, TransportError
+from exporter.api.transport import HttpResponse, TransportError
 
 if TYPE_CHECKING:
     import ssl
@@ -40,7 +40,7 @@ BASE_HEADERS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class ConnectOptions:
     """How the API is reached: what the clients of all environments have in common."""
 
     tls: ssl.SSLContext
@@ -48,12 +48,12 @@ class Route:
     max_response_bytes: int
 
 
-class _Lease:
+class _SharedClient:
     """A client and how many calls are using it."""
 
-    def __init__(self, route: Route) -> None:
-        self.route = route
-        self.client = _client(route)
+    def __init__(self, options: ConnectOptions) -> None:
+        self.options = options
+        self.client = _client(options)
         self.calls = 0
         self.retired = False
         self._urls: dict[object, httpx.URL] = {}
@@ -70,73 +70,75 @@ class _Lease:
 
 
 class HttpxTransport:
-    def __init__(self, route: Callable[[], Route]) -> None:
-        self._route = route
-        self._lease: _Lease | None = None
+    def __init__(self, options: Callable[[], ConnectOptions]) -> None:
+        self._options = options
+        self._shared: _SharedClient | None = None
         self._closed = False
 
-    async def get(self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float) -> Answer:
+    async def get(
+        self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float
+    ) -> HttpResponse:
         try:
-            route = self._route()
+            options = self._options()
         except OSError:
             raise TransportError("tls", "the CA or client certificate files are unreadable or do not match") from None
-        if self._lease is not None and self._lease.route is not route:
+        if self._shared is not None and self._shared.options is not options:
             await self._drop()
-        lease = self._lease = self._lease or _Lease(route)
-        lease.calls += 1
+        shared = self._shared = self._shared or _SharedClient(options)
+        shared.calls += 1
         try:
-            return await _exchange(lease, url, query, headers, timeout_s)
+            return await _exchange(shared, url, query, headers, timeout_s)
         except BaseException:
-            lease.retired = True
+            shared.retired = True
             raise
         finally:
-            lease.calls -= 1
-            if lease.retired or self._closed:
-                if self._lease is lease:
-                    self._lease = None
-                await self._retire(lease)
+            shared.calls -= 1
+            if shared.retired or self._closed:
+                if self._shared is shared:
+                    self._shared = None
+                await self._retire(shared)
 
     async def aclose(self) -> None:
         self._closed = True
         await self._drop()
 
     async def _drop(self) -> None:
-        lease, self._lease = self._lease, None
-        if lease is not None:
-            await self._retire(lease)
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            await self._retire(shared)
 
     @staticmethod
-    async def _retire(lease: _Lease) -> None:
-        lease.retired = True
-        if lease.calls == 0:
+    async def _retire(shared: _SharedClient) -> None:
+        shared.retired = True
+        if shared.calls == 0:
             with anyio.move_on_after(CLOSING_S, shield=True):
-                await lease.client.aclose()
+                await shared.client.aclose()
 
 
-def _client(route: Route) -> httpx.AsyncHTTPTransport:
+def _client(options: ConnectOptions) -> httpx.AsyncHTTPTransport:
     proxy = None
-    if route.proxy_url is not None:
+    if options.proxy_url is not None:
         # httpcore refuses a context for a proxy that is spoken to in plain HTTP.
-        to_proxy = route.tls if route.proxy_url.lower().startswith("https:") else None
-        proxy = httpx.Proxy(route.proxy_url, ssl_context=to_proxy)
+        to_proxy = options.tls if options.proxy_url.lower().startswith("https:") else None
+        proxy = httpx.Proxy(options.proxy_url, ssl_context=to_proxy)
     limits = httpx.Limits(
         max_connections=None, max_keepalive_connections=KEEPALIVE_CONNECTIONS, keepalive_expiry=KEEPALIVE_S
     )
-    transport = httpx.AsyncHTTPTransport(verify=route.tls, trust_env=False, proxy=proxy, limits=limits)
+    transport = httpx.AsyncHTTPTransport(verify=options.tls, trust_env=False, proxy=proxy, limits=limits)
     # httpx has no argument for it, httpcore has; the test of stray answers notices if the name changes.
     transport._pool._network_backend = Network(transport._pool._network_backend)  # noqa: SLF001 -- as just said
     return transport
 
 
 async def _exchange(
-    lease: _Lease, url: str, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float
-) -> Answer:
+    shared: _SharedClient, url: str, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float
+) -> HttpResponse:
     try:
         # No timeouts of httpx's: a total deadline stands around every call, and a dripping body trips no read timeout.
-        request = httpx.Request("GET", lease.url(url, query), headers={**BASE_HEADERS, **headers})
+        request = httpx.Request("GET", shared.url(url, query), headers={**BASE_HEADERS, **headers})
         with anyio.move_on_after(timeout_s):
-            async with aclosing(await lease.client.handle_async_request(request)) as response:
-                return await _read(response, lease.route.max_response_bytes)
+            async with aclosing(await shared.client.handle_async_request(request)) as response:
+                return await _read(response, shared.options.max_response_bytes)
     except httpx.HTTPError as problem:
         raise _translated(problem) from None
     except (httpx.InvalidURL, OSError):
@@ -144,7 +146,7 @@ async def _exchange(
     raise TransportError("timeout", f"no complete answer within {timeout_s:.3g} s")
 
 
-async def _read(response: httpx.Response, limit: int) -> Answer:
+async def _read(response: httpx.Response, limit: int) -> HttpResponse:
     connection = response.extensions.get("network_stream")
     if isinstance(connection, Connection) and not connection.answering:
         raise unasked()
@@ -155,7 +157,7 @@ async def _read(response: httpx.Response, limit: int) -> Answer:
     announced = headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
         raise _too_large(response, limit)
-    return Answer(response.status_code, headers, await _read_limited(response, limit))
+    return HttpResponse(response.status_code, headers, await _read_limited(response, limit))
 
 
 async def _read_limited(response: httpx.Response, limit: int) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
-from exporter.api.httpx_transport import Route, tls_context
+from exporter.api.httpx_transport import ConnectOptions, tls_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from exporter.log import Log
 
 
-class RouteKeeper:
-    """Hands out the same `Route` until what it is made of changes; the clients compare it by identity."""
+class ConnectOptionsSource:
+    """Hands out the same `ConnectOptions` until what it is made of changes; the clients compare it by identity."""
 
     def __init__(self, config: Callable[[], Config], log: Log) -> None:
         self._config = config
         self._log = log
         self._made_of: object = None
-        self._route: Route | None = None
+        self._options: ConnectOptions | None = None
         self.problem: str | None = None
 
-    def route(self) -> Route:
-        """Answer the route as it is now. Raises ssl.SSLError or OSError while there has never been a good one."""
+    def options(self) -> ConnectOptions:
+        """HttpResponse the route as it is now. Raises ssl.SSLError or OSError while there has never been a good one."""
         api = self._config().api
         made_of = (api.proxy_url, api.max_response_bytes, *map(_signature, _files(api)))
-        if self._route is None or made_of != self._made_of:
+        if self._options is None or made_of != self._made_of:
             self._renew(api)
             self._made_of = made_of
-        assert self._route is not None  # noqa: S101 -- tells the type checker what _renew has just made sure of
-        return self._route
+        assert self._options is not None  # noqa: S101 -- tells the type checker what _renew has just made sure of
+        return self._options
 
     def _renew(self, api: ApiConfig) -> None:
         try:
@@ -41,18 +41,18 @@ class RouteKeeper:
                 ca_file=api.ca_file, client_cert_file=api.client_cert_file, client_key_file=api.client_key_file
             )
         except (OSError, ssl.SSLError):
-            if self._route is None:
+            if self._options is None:
                 raise
             self.problem = (
                 "the CA or client certificate files are unreadable or do not match; the last good ones are used"
             )
             self._log.warning("tls_files_refused", detail=self.problem)
-            tls = self._route.tls
+            tls = self._options.tls
         else:
             if self.problem is not None:
                 self._log.info("tls_files_recovered")
             self.problem = None
-        self._route = Route(tls=tls, proxy_url=api.proxy_url, max_response_bytes=api.max_response_bytes)
+        self._options = ConnectOptions(tls=tls, proxy_url=api.proxy_url, max_response_bytes=api.max_response_bytes)
 
 
 def _files(api: ApiConfig) -> tuple[Path | None, ...]:

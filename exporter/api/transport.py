@@ -23,7 +23,7 @@ class TransportError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """A complete answer. `headers` have lower-case names."""
 
     status: int
@@ -32,7 +32,9 @@ class Answer:
 
 
 class Transport(Protocol):
-    async def get(self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float) -> Answer:
+    async def get(
+        self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float
+    ) -> HttpResponse:
         """Send one GET and read all of the answer within `timeout_s`. Raises TransportError. Follows no redirect."""
         ...
 

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
 
-from exporter.api.admission import Throttled, Turn
-from exporter.api.budget import Spend
-from exporter.api.client import ApiError, DirectoryApi, WorkApi
-from exporter.check.report import Directory, Examination, Report, Trial
+from exporter.api.admission import CallRequest, Throttled
+from exporter.api.budget import Priority
+from exporter.api.client import ApiError, EnvironmentsApi, WorkApi
+from exporter.check.report import EnvironmentList, EnvironmentReport, Report, Trial
 from exporter.environments.discovery import merge
 from exporter.listing.ledger import SMALL_PAGE_SIZE, Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from exporter.api.client import CredentialName, Reason, Reply, Source, Upstream
+    from exporter.api.client import ApiContext, CredentialName, Reading, Reason, Source
     from exporter.api.transport import Transport
     from exporter.api.wire import RemoteEnvironment, WorkPage, WorkStats
     from exporter.check.report import Kind
@@ -38,32 +38,32 @@ PATIENCE_S: Final = 120.0
 THROTTLED_RETRY_S: Final = 0.25
 READS: Final = 2
 FURTHER_PAGES: Final = 4
-DIRECTORY_PAGES: Final = 10
-DIRECTORY_PAGE_SIZE: Final = 100
+ENVIRONMENT_PAGES: Final = 10
+ENVIRONMENTS_PAGE_SIZE: Final = 100
 BAD_REQUEST: Final = 400
 HOPELESS: Final[frozenset[Reason]] = frozenset({"connect", "timeout", "tls", "rate_limited", "server", "protocol"})
 """Another credential, or another call, would meet the same."""
 
 
-async def examine(upstream: Upstream, new_transport: Callable[[], Transport]) -> Report:
-    """Examine the directory and every environment of the configuration; of discovery too, where that is on."""
-    config = upstream.config()
-    doctor = _Doctor(upstream, new_transport)
-    directory, found = await doctor.examine_directory()
+async def check_online(context: ApiContext, new_transport: Callable[[], Transport]) -> Report:
+    """Check the list of environments and every environment of the configuration; of discovery too, where that is on."""
+    config = context.config()
+    check = _OnlineCheck(context, new_transport)
+    environment_list, found = await check.environment_list()
     environments = merge(config.environments, (each for each in found if each.self_hosted and not each.archived))
     if not config.discovery.enabled:
         environments = environments[: len(config.environments)]
-    examinations = await doctor.examine_all(environments, {each.id: each.self_hosted for each in found})
-    ahead = doctor.watch.server_ahead_s
+    reports = await check.all_environments(environments, {each.id: each.self_hosted for each in found})
+    ahead = check.timer.server_ahead_s
     return Report(
-        directory=directory,
-        examinations=examinations,
+        environment_list=environment_list,
+        environments=reports,
         server_ahead_s=max(ahead, key=abs) if ahead else None,
     )
 
 
-class _Watch:
-    """Takes the time of calls: the client's observer of a single examination."""
+class _CallTimer:
+    """Takes the time of calls: the client's observer of a single check."""
 
     def __init__(self) -> None:
         self.latency_s = 0.0
@@ -77,67 +77,71 @@ class _Watch:
     def schema_drifted(self, fields: Sequence[str]) -> None: ...
 
 
-class _Doctor:
-    def __init__(self, upstream: Upstream, new_transport: Callable[[], Transport]) -> None:
-        self._upstream = upstream
+class _OnlineCheck:
+    def __init__(self, context: ApiContext, new_transport: Callable[[], Transport]) -> None:
+        self._context = context
         self._new_transport = new_transport
-        self.watch = _Watch()
+        self.timer = _CallTimer()
 
-    async def examine_directory(self) -> tuple[Directory, tuple[RemoteEnvironment, ...]]:
-        config = self._upstream.config()
+    async def environment_list(self) -> tuple[EnvironmentList, tuple[RemoteEnvironment, ...]]:
+        config = self._context.config()
         if config.api.api_key is None:
-            return Directory(trial=None, needed=config.discovery.enabled), ()
-        watch = _Watch()
-        api = DirectoryApi(replace(self._upstream, observer=watch), self._new_transport())
+            return EnvironmentList(trial=None, needed=config.discovery.enabled), ()
+        timer = _CallTimer()
+        api = EnvironmentsApi(replace(self._context, observer=timer), self._new_transport())
         found: list[RemoteEnvironment] = []
         failed: ApiError | None = None
         try:
-            await _read_directory(api, found)
+            await _read_environments(api, found)
         except ApiError as error:
             failed = error
         finally:
             await api.aclose()
         self_hosted = sum(each.self_hosted for each in found)
-        directory = Directory(
-            trial=_trial("environments", "api_key", watch, failed),
+        environment_list = EnvironmentList(
+            trial=_trial("environments", "api_key", timer, failed),
             needed=config.discovery.enabled,
             self_hosted=self_hosted,
             others=len(found) - self_hosted,
         )
-        return directory, tuple(found)
+        return environment_list, tuple(found)
 
-    async def examine_all(
+    async def all_environments(
         self, environments: Sequence[Environment], self_hosted_by_id: Mapping[str, bool]
-    ) -> list[Examination]:
-        examinations: dict[str, Examination] = {}
+    ) -> list[EnvironmentReport]:
+        report_by_id: dict[str, EnvironmentReport] = {}
         limiter = anyio.CapacityLimiter(AT_ONCE)
 
-        async def examine_one(environment: Environment) -> None:
+        async def check_one(environment: Environment) -> None:
             async with limiter:
-                patient = _Patient(environment, self._upstream, self._new_transport, self.watch)
-                examinations[environment.id] = await patient.examine(self_hosted=self_hosted_by_id.get(environment.id))
+                check = _EnvironmentCheck(environment, self._context, self._new_transport, self.timer)
+                report_by_id[environment.id] = await check.run(self_hosted=self_hosted_by_id.get(environment.id))
 
         async with anyio.create_task_group() as tasks:
             for environment in environments:
-                tasks.start_soon(examine_one, environment)
-        return [examinations[environment.id] for environment in environments]
+                tasks.start_soon(check_one, environment)
+        return [report_by_id[environment.id] for environment in environments]
 
 
-class _Patient:
-    """One environment under examination."""
+class _EnvironmentCheck:
+    """The check of one environment."""
 
     def __init__(
-        self, environment: Environment, upstream: Upstream, new_transport: Callable[[], Transport], clock_watch: _Watch
+        self,
+        environment: Environment,
+        context: ApiContext,
+        new_transport: Callable[[], Transport],
+        clock_timer: _CallTimer,
     ) -> None:
         self._environment = environment
-        self._clock_watch = clock_watch
-        self._clock = upstream.clock
-        self._config = upstream.config()
-        self._watch = _Watch()
+        self._clock_timer = clock_timer
+        self._clock = context.clock
+        self._config = context.config()
+        self._timer = _CallTimer()
         self._api_by_credential = {
             name: WorkApi(
                 environment.id,
-                replace(upstream, config=partial(_same, config), observer=self._watch),
+                replace(context, config=partial(_same, config), observer=self._timer),
                 new_transport(),
                 environment_key=key,
             )
@@ -147,7 +151,7 @@ class _Patient:
         self._blank = False
         self._listing: Listing | None = None
 
-    async def examine(self, *, self_hosted: bool | None) -> Examination:
+    async def run(self, *, self_hosted: bool | None) -> EnvironmentReport:
         with anyio.move_on_after(PATIENCE_S) as patience:
             try:
                 await self._try_everything()
@@ -155,7 +159,7 @@ class _Patient:
                 with anyio.CancelScope(shield=True):
                     for api in self._api_by_credential.values():
                         await api.aclose()
-        return Examination(
+        return EnvironmentReport(
             environment=self._environment,
             kind=self._kind(self_hosted=self_hosted),
             trials=tuple(self._trials),
@@ -175,7 +179,7 @@ class _Patient:
 
     async def _try_everything(self) -> None:
         for name, api in self._api_by_credential.items():
-            stats = await self._try("stats", name, partial(api.stats, Turn(spend=Spend.STATS)))
+            stats = await self._try("stats", name, partial(api.stats, CallRequest(priority=Priority.STATS)))
             if stats is not None:
                 self._blank = _is_blank(stats.value)
             if self._trials[-1].reason in HOPELESS:
@@ -198,45 +202,45 @@ class _Patient:
             ledger = Ledger(page_size=page_size, resync_interval_s=self._config.listing.resync_interval_s)
             self._listing = await self._walk(api, ledger, page)
 
-    async def _walk(self, api: WorkApi, ledger: Ledger, first: Reply[WorkPage]) -> Listing:
+    async def _walk(self, api: WorkApi, ledger: Ledger, first: Reading[WorkPage]) -> Listing:
         """Follow the list for a few pages, and look at it a second time: what moves in between tells what cursors are."""
         calls_left = FURTHER_PAGES
-        known: Reply[WorkPage] | None = first
+        known: Reading[WorkPage] | None = first
         for _ in range(READS):
             ledger.begin(now=self._clock.monotonic())
-            while (wanted := ledger.wanted()) and (known or calls_left):
-                reply = known or await self._follow(api, wanted[0])
+            while (wanted := ledger.calls_to_make()) and (known or calls_left):
+                reading = known or await self._follow(api, wanted[0])
                 calls_left -= known is None
                 known = None
-                if reply is None:
+                if reading is None:
                     return ledger.listing()
-                self._tell(ledger, wanted, reply)
+                self._tell(ledger, wanted, reading)
         return ledger.listing()
 
-    def _tell(self, ledger: Ledger, wanted: Sequence[Call], reply: Reply[WorkPage]) -> None:
+    def _tell(self, ledger: Ledger, wanted: Sequence[Call], reading: Reading[WorkPage]) -> None:
         call, *others = wanted
         for other in others:
-            ledger.missed(other)
-        server_now = reply.received_at + reply.server_ahead_s
-        ledger.told(call, reply.value, now=self._clock.monotonic(), server_now=server_now)
+            ledger.skipped(other)
+        server_now = reading.received_at + reading.server_ahead_s
+        ledger.receive_page(call, reading.value, now=self._clock.monotonic(), server_now=server_now)
 
-    async def _follow(self, api: WorkApi, call: Call) -> Reply[WorkPage] | None:
+    async def _follow(self, api: WorkApi, call: Call) -> Reading[WorkPage] | None:
         try:
-            return await _paced(lambda: api.page(call.cursor, call.limit, Turn(spend=Spend.STATS)))
+            return await _paced(lambda: api.page(call.cursor, call.limit, CallRequest(priority=Priority.STATS)))
         except ApiError:
             return None  # the first page has shown that listing works; what is known so far is reported
 
     async def _try(
-        self, source: Source, name: CredentialName, call: Callable[[], Awaitable[Reply[T]]]
-    ) -> Reply[T] | None:
+        self, source: Source, name: CredentialName, call: Callable[[], Awaitable[Reading[T]]]
+    ) -> Reading[T] | None:
         try:
-            reply = await _paced(call)
+            reading = await _paced(call)
         except ApiError as error:
-            self._trials.append(_trial(source, name, self._watch, error))
+            self._trials.append(_trial(source, name, self._timer, error))
             return None
-        self._trials.append(_trial(source, name, self._watch, None))
-        self._clock_watch.server_ahead_s.append(reply.server_ahead_s)
-        return reply
+        self._trials.append(_trial(source, name, self._timer, None))
+        self._clock_timer.server_ahead_s.append(reading.server_ahead_s)
+        return reading
 
 
 def _each_credential_alone(
@@ -255,21 +259,21 @@ def _same(config: Config) -> Config:
     return config
 
 
-async def _first_page(api: WorkApi, page_size: int) -> Reply[WorkPage]:
-    return await api.page(None, page_size, Turn(spend=Spend.STATS))
+async def _first_page(api: WorkApi, page_size: int) -> Reading[WorkPage]:
+    return await api.page(None, page_size, CallRequest(priority=Priority.STATS))
 
 
-async def _read_directory(api: DirectoryApi, found: list[RemoteEnvironment]) -> None:
+async def _read_environments(api: EnvironmentsApi, found: list[RemoteEnvironment]) -> None:
     cursor: str | None = None
-    for _ in range(DIRECTORY_PAGES):
-        reply = await _paced(partial(api.page, cursor, DIRECTORY_PAGE_SIZE, Turn(spend=Spend.STATS)))
-        found += reply.value.environments
-        cursor = reply.value.next_cursor
+    for _ in range(ENVIRONMENT_PAGES):
+        reading = await _paced(partial(api.page, cursor, ENVIRONMENTS_PAGE_SIZE, CallRequest(priority=Priority.STATS)))
+        found += reading.value.environments
+        cursor = reading.value.next_cursor
         if cursor is None:
             return
 
 
-async def _paced(call: Callable[[], Awaitable[Reply[T]]]) -> Reply[T]:
+async def _paced(call: Callable[[], Awaitable[Reading[T]]]) -> Reading[T]:
     """Make the call as soon as the budget allows it. Raises ApiError."""
     while True:
         try:
@@ -278,10 +282,10 @@ async def _paced(call: Callable[[], Awaitable[Reply[T]]]) -> Reply[T]:
             await anyio.sleep(THROTTLED_RETRY_S)
 
 
-def _trial(source: Source, name: CredentialName, watch: _Watch, error: ApiError | None) -> Trial:
+def _trial(source: Source, name: CredentialName, timer: _CallTimer, error: ApiError | None) -> Trial:
     if error is None:
-        return Trial(source, name, watch.latency_s)
-    return Trial(source, name, watch.latency_s, error.reason, error.status)
+        return Trial(source, name, timer.latency_s)
+    return Trial(source, name, timer.latency_s, error.reason, error.status)
 
 
 def _is_blank(stats: WorkStats) -> bool:

@@ -1,4 +1,4 @@
-"""What an examination of the environments found, and what to do about it, in plain lines. Pure."""
+"""What the online check found, and what to do about it, in plain lines. Pure."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Examination:
+class EnvironmentReport:
     """One environment. `finished` is False where the budget ended it early."""
 
     environment: Environment
@@ -122,7 +122,7 @@ class Examination:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Directory:
+class EnvironmentList:
     """The list of environments. `trial` is None where there is no API key to ask with."""
 
     trial: Trial | None
@@ -149,23 +149,23 @@ class Directory:
 class Report:
     """`server_ahead_s`: how far the API's clock is ahead of this machine's, None where no answer told."""
 
-    directory: Directory
-    examinations: Sequence[Examination]
+    environment_list: EnvironmentList
+    environments: Sequence[EnvironmentReport]
     server_ahead_s: float | None
 
     @property
     def fine(self) -> bool:
-        failed = any(examination.remedies() for examination in self.examinations)
-        return bool(self.examinations) and not failed and not self.directory.remedies()
+        failed = any(environment.remedies() for environment in self.environments)
+        return bool(self.environments) and not failed and not self.environment_list.remedies()
 
     def lines(self) -> Iterator[str]:
-        yield from self.directory.lines()
-        for examination in self.examinations:
-            yield from examination.lines()
+        yield from self.environment_list.lines()
+        for environment in self.environments:
+            yield from environment.lines()
         if self.server_ahead_s is not None:
             yield _clock_line(self.server_ahead_s)
-        fine = sum(not examination.remedies() for examination in self.examinations)
-        yield f"{fine} of {len(self.examinations)} environments can be exported in full"
+        fine = sum(not environment.remedies() for environment in self.environments)
+        yield f"{fine} of {len(self.environments)} environments can be exported in full"
 
 
 def _listing_line(listing: Listing) -> str:

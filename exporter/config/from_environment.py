@@ -18,7 +18,7 @@ from exporter.config.model import (
 from exporter.config.secret import EnvSecret, SecretError
 from exporter.config.urls import environ_base_url
 from exporter.config.yaml_document import (
-    RefusedError,
+    InvalidValue,
 )
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _variable_environments(
 def _variable_base_url(environ: Mapping[str, str], problems: list[str]) -> str:
     try:
         return environ_base_url(environ, allow_http=False) or ApiConfig().base_url
-    except RefusedError as refused:
+    except InvalidValue as refused:
         problems.append(f"ANTHROPIC_BASE_URL: {refused}")
         return ApiConfig().base_url
 

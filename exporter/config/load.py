@@ -28,7 +28,7 @@ from exporter.config.urls import URL_EXPECTED, checked_base_url, environ_base_ur
 from exporter.config.yaml_document import (
     SIZE_LIMIT,
     Document,
-    RefusedError,
+    InvalidValue,
     Section,
     choice,
     duration_s,
@@ -231,7 +231,7 @@ def _note_doubles(sections: list[Section], environments: tuple[EnvironmentConfig
 def _name(node: yaml.Node) -> str:
     name = text(expected=_NAME_EXPECTED)(node).strip()
     if not 1 <= len(name) <= NAME_LENGTH_LIMIT:
-        raise RefusedError(f"expected {_NAME_EXPECTED}")
+        raise InvalidValue(f"expected {_NAME_EXPECTED}")
     return name
 
 
@@ -294,6 +294,6 @@ def _base_url(section: Section, around: _Surroundings, *, allow_http: bool) -> s
         return base_url or ApiConfig().base_url
     try:
         return environ_base_url(around.environ, allow_http=allow_http) or ApiConfig().base_url
-    except RefusedError as refused:
+    except InvalidValue as refused:
         section.note("base_url", f"ANTHROPIC_BASE_URL, used without it: {refused}")
         return ApiConfig().base_url

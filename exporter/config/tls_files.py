@@ -7,7 +7,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from exporter.config.secret import system_words
-from exporter.config.yaml_document import RefusedError, text
+from exporter.config.yaml_document import InvalidValue, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,9 +30,9 @@ def file_in(directory: Path) -> Callable[[yaml.Node], Path]:
         try:
             regular = stat.S_ISREG(path.stat().st_mode)
         except OSError as error:
-            raise RefusedError(f"{system_words(error)}: {path}") from None
+            raise InvalidValue(f"{system_words(error)}: {path}") from None
         if not regular:
-            raise RefusedError(f"not a regular file: {path}")
+            raise InvalidValue(f"not a regular file: {path}")
         return path
 
     return read
@@ -47,9 +47,9 @@ def authorities_in(directory: Path) -> Callable[[yaml.Node], Path]:
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
         except ssl.SSLError:
-            raise RefusedError(f"no certificate in PEM format: {path}") from None
+            raise InvalidValue(f"no certificate in PEM format: {path}") from None
         except OSError as error:
-            raise RefusedError(f"{system_words(error)}: {path}") from None
+            raise InvalidValue(f"{system_words(error)}: {path}") from None
         return path
 
     return read

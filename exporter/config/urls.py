@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from exporter.config.yaml_document import (
-    RefusedError,
+    InvalidValue,
     text,
 )
 
@@ -25,7 +25,7 @@ _URL = re.compile(
 
 
 def environ_base_url(environ: Mapping[str, str], *, allow_http: bool) -> str | None:
-    """Return the vendor's variable as a base URL: it stops before the `/v1` that belongs to ours. Raises RefusedError.
+    """Return the vendor's variable as a base URL: it stops before the `/v1` that belongs to ours. Raises InvalidValue.
 
     Where it has the `/v1` already, a second one would make every call a 404.
     """
@@ -36,11 +36,11 @@ def environ_base_url(environ: Mapping[str, str], *, allow_http: bool) -> str | N
 def checked_base_url(url: str, *, allow_http: bool) -> str:
     parts = _split(url)
     if parts["userinfo"] is not None:
-        raise RefusedError("an address must not carry credentials")
+        raise InvalidValue("an address must not carry credentials")
     if parts["rest"]:
-        raise RefusedError("an address must not carry a query or a fragment")
+        raise InvalidValue("an address must not carry a query or a fragment")
     if parts["scheme"] == "http" and not allow_http and not _loopback(parts["host"]):
-        raise RefusedError(
+        raise InvalidValue(
             "plain http would show the credentials to the network: use https, or set api.allow_http: true"
         )
     return url.rstrip("/")
@@ -51,19 +51,19 @@ def proxy_url(node: yaml.Node) -> str:
     url = text(expected=expected)(node)
     try:
         parts = _split(url)
-    except RefusedError:
-        raise RefusedError(f"expected {expected}") from None
+    except InvalidValue:
+        raise InvalidValue(f"expected {expected}") from None
     if parts["rest"] or parts["path"] not in {"", "/"}:
-        raise RefusedError(f"expected {expected}")
+        raise InvalidValue(f"expected {expected}")
     return url
 
 
 def _split(url: str) -> re.Match[str]:
     parts = _URL.fullmatch(url)
     if parts is None or int(parts["port"] or 1) not in range(1, 65536):
-        raise RefusedError(f"expected {URL_EXPECTED}")
+        raise InvalidValue(f"expected {URL_EXPECTED}")
     if parts["host"].startswith("[") and _address(parts["host"]) is None:
-        raise RefusedError(f"expected {URL_EXPECTED}")
+        raise InvalidValue(f"expected {URL_EXPECTED}")
     return parts
 
 

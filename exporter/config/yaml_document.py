@@ -49,7 +49,7 @@ _SIZE = re.compile(r"([0-9]{1,9})(B|KiB|MiB|GiB)")
 _QUOTE = re.compile(r"'([^']*)'")
 
 
-class RefusedError(Exception):
+class InvalidValue(Exception):  # noqa: N818 -- a value that is not valid, reported with all others
     """A value that breaks a rule. The text is the rule, or what was expected, never the value."""
 
 
@@ -95,7 +95,7 @@ class Section:
             return default
         try:
             return read(node)
-        except RefusedError as refused:
+        except InvalidValue as refused:
             self.note(key, str(refused))
             return default
 
@@ -125,7 +125,7 @@ class Section:
         for index, item in enumerate(node.value):
             try:
                 values.append(read(item))
-            except RefusedError as refused:
+            except InvalidValue as refused:
                 self._document.note(_line(item), f"{self._at(key)}[{index}]: {refused}")
         return tuple(values)
 
@@ -136,7 +136,7 @@ class Section:
             node = self._node_by_key[key]
             try:
                 yield key, read(node)
-            except RefusedError as refused:
+            except InvalidValue as refused:
                 self.note(key, str(refused))
 
     def given(self, key: str) -> bool:
@@ -223,11 +223,11 @@ def rising_numbers(node: yaml.Node) -> tuple[float, ...]:
     if not isinstance(node, yaml.SequenceNode):
         raise _mismatch(expected, node, "a list")
     if any(_kind(item) != "a number" for item in node.value):
-        raise RefusedError(f"expected {expected}")
+        raise InvalidValue(f"expected {expected}")
     values = tuple(float(item.value) for item in node.value)
     rising = all(low < high for low, high in zip((0.0, *values), values, strict=False))
     if not values or not rising or not math.isfinite(values[-1]):
-        raise RefusedError(f"expected {expected}")
+        raise InvalidValue(f"expected {expected}")
     return values
 
 
@@ -237,12 +237,12 @@ def text(*, matching: re.Pattern[str] | None = None, expected: str = "text") -> 
     def read(node: yaml.Node) -> str:
         if _kind(node) != "text":
             quotes = ": put it in quotes" if isinstance(node, yaml.ScalarNode) else ""
-            raise RefusedError(f"expected {expected}, not {_kind(node)}{quotes}")
+            raise InvalidValue(f"expected {expected}, not {_kind(node)}{quotes}")
         value: str = node.value
         if any(unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for character in value):
-            raise RefusedError("contains control characters")
+            raise InvalidValue("contains control characters")
         if not value or len(value) > TEXT_LENGTH_LIMIT or (matching and not matching.fullmatch(value)):
-            raise RefusedError(f"expected {expected}")
+            raise InvalidValue(f"expected {expected}")
         return value
 
     return read
@@ -287,9 +287,9 @@ def _size_word(size: int) -> str:
     return f"{size // count}{unit}"
 
 
-def _mismatch(expected: str, node: yaml.Node, right_kind: str) -> RefusedError:
+def _mismatch(expected: str, node: yaml.Node, right_kind: str) -> InvalidValue:
     kind = _kind(node)
-    return RefusedError(f"expected {expected}" if kind == right_kind else f"expected {expected}, not {kind}")
+    return InvalidValue(f"expected {expected}" if kind == right_kind else f"expected {expected}, not {kind}")
 
 
 def _kind(node: yaml.Node) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from exporter.api.admission import Throttled, Turn
-from exporter.api.budget import Spend
+from exporter.api.admission import CallRequest, Throttled
+from exporter.api.budget import Priority
 from exporter.api.client import ApiError
 from exporter.config.model import DISCOVERY_PAGE_SIZE, ENVIRONMENT_ID
 from exporter.environments.snapshot import Environment
@@ -14,7 +14,7 @@ from exporter.environments.snapshot import Environment
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from exporter.api.client import DirectoryApi, Observer
+    from exporter.api.client import EnvironmentsApi, Observer
     from exporter.api.wire import RemoteEnvironment
     from exporter.config.model import EnvironmentConfig
     from exporter.log import Log
@@ -34,7 +34,7 @@ class _Walk:
 class Discovery:
     """Reads the directory. `found` is the last complete answer, None until there was one."""
 
-    def __init__(self, api: DirectoryApi, *, observer: Observer, log: Log) -> None:
+    def __init__(self, api: EnvironmentsApi, *, observer: Observer, log: Log) -> None:
         self._api = api
         self._observer = observer
         self._log = log
@@ -66,9 +66,9 @@ class Discovery:
 
     async def _finish(self, walk: _Walk) -> None:
         while len(walk.cursors) < PAGES_LIMIT:
-            reply = await self._api.page(walk.cursor, DISCOVERY_PAGE_SIZE, Turn(spend=Spend.STATS))
-            walk.found.update({each.id: each for each in reply.value.environments})
-            cursor = reply.value.next_cursor
+            reading = await self._api.page(walk.cursor, DISCOVERY_PAGE_SIZE, CallRequest(priority=Priority.STATS))
+            walk.found.update({each.id: each for each in reading.value.environments})
+            cursor = reading.value.next_cursor
             if cursor is None:
                 return
             if cursor in walk.cursors:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import anyio
 
-from exporter.api.admission import Throttled, Turn
-from exporter.api.budget import Spend
+from exporter.api.admission import CallRequest, Throttled
+from exporter.api.budget import Priority
 from exporter.api.client import ApiError
 from exporter.environments.snapshot import Environment, Problem, Queue, ReadTimes, Snapshot, Work
-from exporter.listing.ledger import Ledger, Listing, Worth
+from exporter.listing.ledger import Ledger, Listing
 from exporter.listing.tally import Tally
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from exporter.api.client import Reason, Reply, Source, Upstream, WorkApi
+    from exporter.api.client import ApiContext, Reading, Reason, Source, WorkApi
     from exporter.api.wire import WorkPage, WorkStats
     from exporter.listing.ledger import Call
 
@@ -75,7 +75,7 @@ class _ListRead:
     """One read of the list under way."""
 
     began_at: float
-    newest: Reply[WorkPage] | None = None
+    newest: Reading[WorkPage] | None = None
     failure: ApiError | None = None
     answered_at: float = 0.0
     in_flight: list[Call] = field(default_factory=list)
@@ -85,16 +85,16 @@ class _ListRead:
 class EnvironmentReader:
     """Reads one environment and remembers what it found. All of it runs in one event loop."""
 
-    def __init__(self, environment: Environment, api: WorkApi, upstream: Upstream) -> None:
+    def __init__(self, environment: Environment, api: WorkApi, context: ApiContext) -> None:
         self.environment = environment
         self.api = api
-        self._config = upstream.config
-        self._observer = upstream.observer
-        self._clock = upstream.clock
-        self._log = upstream.log
+        self._config = context.config
+        self._observer = context.observer
+        self._clock = context.clock
+        self._log = context.log
         self._stats: _Track[Queue] = _Track()
         self._list: _Track[Work] = _Track()
-        settings = upstream.config()
+        settings = context.config()
         self.ledger = Ledger(page_size=settings.listing.page_size, resync_interval_s=settings.listing.resync_interval_s)
         self._ledger_lock = anyio.Lock(fast_acquire=True)
         self._tally = Tally(settings.work.duration_buckets)
@@ -162,7 +162,7 @@ class EnvironmentReader:
                 call = self._background.pop()
                 if not await self._make_background(call):
                     return
-                self._background += [each for each in self.ledger.wanted() if each.worth is Worth.RESYNC]
+                self._background += [each for each in self.ledger.calls_to_make() if each.priority is Priority.RESYNC]
 
     def snapshot(self, *, asked_at: float, late: bool = False) -> Snapshot:
         """Tell what may be shown to somebody who asked at `asked_at` (monotonic).
@@ -234,9 +234,9 @@ class EnvironmentReader:
         track = self._stats
         self.api.begin("stats")
         sent_before = self.api.sent("stats")
-        turn = self._turn(Spend.STATS, self.stale_since)
+        turn = self._turn(Priority.STATS, self.stale_since)
         try:
-            reply = await self.api.stats(turn)
+            reading = await self.api.stats(turn)
         except Throttled:
             track.began_at = NEVER
         except ApiError as failed:
@@ -245,8 +245,8 @@ class EnvironmentReader:
             self._fail("stats", track, self._cut_short(track))
             raise
         else:
-            times = self._times(track.began_at, reply, self._clock.monotonic())
-            track.value, track.problem = Queue(reply.value, times), None
+            times = self._times(track.began_at, reading, self._clock.monotonic())
+            track.value, track.problem = Queue(reading.value, times), None
             self._tell("stats", track)
         finally:
             track.reading = False
@@ -269,7 +269,7 @@ class EnvironmentReader:
                     if self.api.sent("list") > sent_before:
                         track.tried_at = track.began_at
         except anyio.get_cancelled_exc_class():
-            in_vain = read.newest is None or any(call.worth < Worth.BACKFILL for call in read.in_flight)
+            in_vain = read.newest is None or any(call.priority < Priority.BACKFILL for call in read.in_flight)
             if read.failure is None and in_vain:
                 read.failure = self._cut_short(track)
             raise
@@ -279,7 +279,7 @@ class EnvironmentReader:
 
     async def _walk(self, read: _ListRead, deadline: Callable[[], float]) -> None:
         for call in self._background:
-            self.ledger.missed(call)
+            self.ledger.skipped(call)
         self._background = []
         self.ledger.begin(now=read.began_at)
         calls = self._wanted(read)
@@ -303,49 +303,49 @@ class EnvironmentReader:
         """Take note of the calls that the scrape waits for from now on, and return them."""
         if read.failure is not None:
             return []
-        wanted = self.ledger.wanted()
-        read.background += [call for call in wanted if call.worth is Worth.RESYNC]
-        calls = [call for call in wanted if call.worth is not Worth.RESYNC]
+        wanted = self.ledger.calls_to_make()
+        read.background += [call for call in wanted if call.priority is Priority.RESYNC]
+        calls = [call for call in wanted if call.priority is not Priority.RESYNC]
         read.in_flight += calls
         return calls
 
     async def _make(self, call: Call, read: _ListRead, deadline: Callable[[], float]) -> None:
         time_left_s = deadline() - self._clock.monotonic()
         try:
-            if call.worth >= Worth.BACKFILL and time_left_s < LEAST_TIME_FOR_HISTORY_S:
-                self.ledger.missed(call)
+            if call.priority >= Priority.BACKFILL and time_left_s < LEAST_TIME_FOR_HISTORY_S:
+                self.ledger.skipped(call)
             else:
                 await self._ask(call, read)
         except anyio.get_cancelled_exc_class():
-            self.ledger.missed(call)
+            self.ledger.skipped(call)
             raise
         read.in_flight.remove(call)
 
     async def _ask(self, call: Call, read: _ListRead) -> None:
         try:
-            reply = await self.api.page(call.cursor, call.limit, self._turn(Spend(call.worth), call.stale_since))
+            reading = await self.api.page(call.cursor, call.limit, self._turn(call.priority, call.stale_since))
         except Throttled:
-            self.ledger.missed(call)
+            self.ledger.skipped(call)
         except ApiError as failed:
             self._take_failure(call, failed, read)
         else:
-            read.newest, read.answered_at = reply, self._clock.monotonic()
-            self._tell_ledger(call, reply)
+            read.newest, read.answered_at = reading, self._clock.monotonic()
+            self._tell_ledger(call, reading)
 
     def _take_failure(self, call: Call, failed: ApiError, read: _ListRead) -> None:
         """Walk anew after a refused cursor, in smaller pages after a refused page size; end the read otherwise."""
         if call.cursor is not None and failed.status in CURSOR_REFUSED:
-            self.ledger.refused(call)
+            self.ledger.cursor_rejected(call)
             return
         too_much = failed.status == BAD_REQUEST or failed.reason == "too_large"
         if too_much and self.ledger.shrink(call):
             return
-        self.ledger.missed(call)
+        self.ledger.skipped(call)
         read.failure = read.failure or failed
 
-    def _tell_ledger(self, call: Call, reply: Reply[WorkPage]) -> None:
+    def _tell_ledger(self, call: Call, reading: Reading[WorkPage]) -> None:
         now = self._clock.monotonic()
-        self.ledger.told(call, reply.value, now=now, server_now=reply.received_at + reply.server_ahead_s)
+        self.ledger.receive_page(call, reading.value, now=now, server_now=reading.received_at + reading.server_ahead_s)
 
     def _conclude(self, read: _ListRead) -> None:
         track = self._list
@@ -354,7 +354,7 @@ class EnvironmentReader:
         contradictions = listing.contradictions - self._contradictions
         self._contradictions = listing.contradictions
         self._baseline = self._baseline or listing.complete
-        self._observer.schema_drifted(self._tally.observe(self.ledger.drain()))
+        self._observer.schema_drifted(self._tally.observe(self.ledger.take_transitions()))
         if read.failure is not None:
             self._fail("list", track, read.failure)
             return
@@ -391,27 +391,27 @@ class EnvironmentReader:
 
     async def _ask_in_background(self, call: Call) -> bool:
         try:
-            reply = await self.api.page(call.cursor, call.limit, self._turn(Spend.RESYNC, call.stale_since))
+            reading = await self.api.page(call.cursor, call.limit, self._turn(Priority.RESYNC, call.stale_since))
         except ApiError as failed:
             if call.cursor is not None and failed.status in CURSOR_REFUSED:
-                self.ledger.refused(call)
+                self.ledger.cursor_rejected(call)
             else:
-                self.ledger.missed(call)
+                self.ledger.skipped(call)
             return False
         except Throttled:
-            self.ledger.missed(call)
+            self.ledger.skipped(call)
             return False
         except anyio.get_cancelled_exc_class():
-            self.ledger.missed(call)
+            self.ledger.skipped(call)
             raise
-        self._tell_ledger(call, reply)
+        self._tell_ledger(call, reading)
         return True
 
     # ---- both
 
-    def _turn(self, spend: Spend, stale_since: float) -> Turn:
-        return Turn(
-            spend=spend,
+    def _turn(self, priority: Priority, stale_since: float) -> CallRequest:
+        return CallRequest(
+            priority=priority,
             stale_since=stale_since,
             environment_id=self.environment.id,
             suspect=self.suspect,
@@ -419,11 +419,11 @@ class EnvironmentReader:
         )
 
     @staticmethod
-    def _times(began_at: float, reply: Reply[WorkStats] | Reply[WorkPage], monotonic_at: float) -> ReadTimes:
-        """Tell when a read took place, of which `reply` is the last answer and came at `monotonic_at`."""
+    def _times(began_at: float, reading: Reading[WorkStats] | Reading[WorkPage], monotonic_at: float) -> ReadTimes:
+        """Tell when a read took place, of which `reading` is the last answer and came at `monotonic_at`."""
         return ReadTimes(
-            read_at=round(reply.received_at, 3),
-            server_at=reply.received_at + reply.server_ahead_s,
+            read_at=round(reading.received_at, 3),
+            server_at=reading.received_at + reading.server_ahead_s,
             monotonic_at=monotonic_at,
             duration_s=monotonic_at - began_at,
         )

@@ -15,7 +15,7 @@ from exporter.environments.reader import EnvironmentReader
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from exporter.api.client import Upstream
+    from exporter.api.client import ApiContext
     from exporter.api.transport import Transport
     from exporter.api.wire import RemoteEnvironment
     from exporter.config.model import Config
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 class Roster:
-    def __init__(self, upstream: Upstream, new_transport: Callable[[], Transport]) -> None:
-        self._upstream = upstream
+    def __init__(self, context: ApiContext, new_transport: Callable[[], Transport]) -> None:
+        self._context = context
         self._new_transport = new_transport
         self._reader_by_id: dict[str, EnvironmentReader] = {}
         self._memorable_by_id: dict[str, object] = {}
@@ -57,8 +57,8 @@ class Roster:
 
     def _new_reader(self, config: Config, environment: Environment) -> EnvironmentReader:
         keys = {each.id: each.environment_key for each in config.environments}
-        api = WorkApi(environment.id, self._upstream, self._new_transport(), environment_key=keys.get(environment.id))
-        return EnvironmentReader(environment, api, self._upstream)
+        api = WorkApi(environment.id, self._context, self._new_transport(), environment_key=keys.get(environment.id))
+        return EnvironmentReader(environment, api, self._context)
 
 
 def _memorable(config: Config, environment: Environment) -> object:

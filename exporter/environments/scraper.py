@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from exporter.api.budget import Spend
+from exporter.api.budget import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,15 +37,15 @@ STARTED_AT_ONCE = 8
 
 
 @dataclass(slots=True, eq=False)
-class _Flight:
+class _InFlightRead:
     """A read under way, or about to be. `deadline`: monotonic clock; `ends_at`: the same on the loop's.
 
-    `under_way`: the scopes of its parts that have been started; `parts_left`: how many have not ended. `list_waits`: the list is
+    `under_way`: the scopes of its parts that have been started; `sources_left`: how many have not ended. `list_waits`: the list is
     asked for when the stats have been answered, not before.
     """
 
     reader: EnvironmentReader
-    parts_left: int
+    sources_left: int
     list_waits: bool
     deadline: float = NEVER
     ends_at: float = NEVER
@@ -61,11 +61,11 @@ class _Flight:
 
 
 @dataclass(slots=True, order=True)
-class _Part:
+class _SourceRead:
     """What one task reads of an environment: its stats or its list."""
 
     rank: tuple[bool, float, int]
-    flight: _Flight = field(compare=False)
+    read: _InFlightRead = field(compare=False)
 
     @property
     def of_list(self) -> bool:
@@ -82,51 +82,51 @@ class Scraper:
         self._clock = clock
         self._log = log
         # By reader, not by environment: after a reload a new reader must not wait for what the old one is reading.
-        self._flight_by_reader: dict[EnvironmentReader, _Flight] = {}
+        self._read_by_reader: dict[EnvironmentReader, _InFlightRead] = {}
         self._in_background: set[EnvironmentReader] = set()
-        self._waiting: dict[bool, list[_Part]] = {True: [], False: []}
+        self._waiting: dict[bool, list[_SourceRead]] = {True: [], False: []}
         self._starting: set[bool] = set()
-        self._departures = 0
+        self._begun = 0
 
     async def scrape(self, readers: Sequence[EnvironmentReader], *, timeout_s: float) -> tuple[Snapshot, ...]:
         """Read what is due, wait `timeout_s` at most, and tell what may be shown, in the order of `readers`."""
         asked_at = self._clock.monotonic()
-        self._budget.expect([reader.environment.id for reader in readers], now=asked_at)
-        flight_by_reader = self._join(readers, asked_at, asked_at + timeout_s)
+        self._budget.register_demand([reader.environment.id for reader in readers], now=asked_at)
+        read_by_reader = self._attach(readers, asked_at, asked_at + timeout_s)
         with anyio.move_on_after(timeout_s):
-            for flight in flight_by_reader.values():
-                await flight.done.wait()
-        late = {reader for reader, flight in flight_by_reader.items() if not flight.done.is_set()}
+            for read in read_by_reader.values():
+                await read.done.wait()
+        late = {reader for reader, read in read_by_reader.items() if not read.done.is_set()}
         return tuple(reader.snapshot(asked_at=asked_at, late=reader in late) for reader in readers)
 
-    def _join(
+    def _attach(
         self, readers: Iterable[EnvironmentReader], now: float, deadline: float
-    ) -> dict[EnvironmentReader, _Flight]:
-        flight_by_reader = {}
+    ) -> dict[EnvironmentReader, _InFlightRead]:
+        read_by_reader = {}
         for reader in sorted(readers, key=lambda reader: reader.stale_since):
-            flight = self._flight_by_reader.get(reader)
-            if flight is None and any(due := reader.due(deadline - now)):
-                flight = self._depart(reader, due)
-            if flight is not None:
-                flight.extend(deadline, now=now)
-                flight_by_reader[reader] = flight
-        return flight_by_reader
+            read = self._read_by_reader.get(reader)
+            if read is None and any(due := reader.due(deadline - now)):
+                read = self._begin(reader, due)
+            if read is not None:
+                read.extend(deadline, now=now)
+                read_by_reader[reader] = read
+        return read_by_reader
 
-    def _depart(self, reader: EnvironmentReader, due: Due) -> _Flight:
+    def _begin(self, reader: EnvironmentReader, due: Due) -> _InFlightRead:
         reader.begin(due)
         list_waits = due.stats and due.list and reader.doubtful
-        flight = self._flight_by_reader[reader] = _Flight(reader, parts_left=sum(due), list_waits=list_waits)
+        read = self._read_by_reader[reader] = _InFlightRead(reader, sources_left=sum(due), list_waits=list_waits)
         if due.stats:
-            self._queue(flight, of_list=False)
+            self._queue(read, of_list=False)
         if due.list and not list_waits:
-            self._queue(flight, of_list=True)
-        return flight
+            self._queue(read, of_list=True)
+        return read
 
-    def _queue(self, flight: _Flight, *, of_list: bool) -> None:
-        reader, suspect = flight.reader, flight.reader.suspect
-        self._departures += 1
+    def _queue(self, read: _InFlightRead, *, of_list: bool) -> None:
+        reader, suspect = read.reader, read.reader.suspect
+        self._begun += 1
         stale_since = reader.list_stale_since if of_list else reader.stale_since
-        heapq.heappush(self._waiting[suspect], _Part((of_list, stale_since, self._departures), flight))
+        heapq.heappush(self._waiting[suspect], _SourceRead((of_list, stale_since, self._begun), read))
         if suspect not in self._starting:
             self._starting.add(suspect)
             self._tasks.start_soon(self._start, suspect)
@@ -135,44 +135,44 @@ class Scraper:
         """Start what waits in a lane, as long as the queue in front of the API is short."""
         waiting = self._waiting[suspect]
 
-        def spend() -> Spend:
-            return Spend.OPEN_END if waiting[0].of_list else Spend.STATS
+        def priority() -> Priority:
+            return Priority.OPEN_END if waiting[0].of_list else Priority.STATS
 
         while waiting:
-            await self._admission.room(spend, suspect=suspect)
+            await self._admission.room(priority, suspect=suspect)
             for _ in range(min(STARTED_AT_ONCE, len(waiting))):
-                self._tasks.start_soon(self._fly, heapq.heappop(waiting))
+                self._tasks.start_soon(self._run, heapq.heappop(waiting))
             await asyncio.sleep(0)
         self._starting.discard(suspect)
 
-    async def _fly(self, part: _Part) -> None:
-        flight = part.flight
-        reader = flight.reader
+    async def _run(self, source_read: _SourceRead) -> None:
+        read = source_read.read
+        reader = read.reader
         try:
-            with anyio.CancelScope(deadline=flight.ends_at) as scope:
-                flight.under_way.append(scope)
-                if part.of_list:
-                    await reader.read_list(deadline=lambda: flight.deadline)
+            with anyio.CancelScope(deadline=read.ends_at) as scope:
+                read.under_way.append(scope)
+                if source_read.of_list:
+                    await reader.read_list(deadline=lambda: read.deadline)
                 else:
                     await reader.read_stats()
         except Exception as defect:  # noqa: BLE001 -- the boundary of a task: one environment's defect must not end the others
             reader.broke(defect)
         finally:
-            self._end(flight)
+            self._end(read)
 
-    def _end(self, flight: _Flight) -> None:
+    def _end(self, read: _InFlightRead) -> None:
         """Go on after one of a flight's parts."""
-        flight.parts_left -= 1
-        if flight.list_waits:
-            flight.list_waits = False
-            if not flight.reader.leave_list():
-                self._queue(flight, of_list=True)
+        read.sources_left -= 1
+        if read.list_waits:
+            read.list_waits = False
+            if not read.reader.leave_list():
+                self._queue(read, of_list=True)
                 return
-            flight.parts_left -= 1
-        if not flight.parts_left:
-            del self._flight_by_reader[flight.reader]
-            flight.done.set()
-            self._go_on(flight.reader)
+            read.sources_left -= 1
+        if not read.sources_left:
+            del self._read_by_reader[read.reader]
+            read.done.set()
+            self._go_on(read.reader)
 
     def _go_on(self, reader: EnvironmentReader) -> None:
         if reader.has_background and reader not in self._in_background:

@@ -1,6 +1,6 @@
 """What one complete way through the list has found, and how to find it again. No I/O.
 
-The list is seen as a line. `offset` is an item's place on it, counted from the start of the list; `w` is its creation time
+The list is seen as a line. `offset` is an item's place on it, counted from the start of the list; `sort_key` is its creation time
 with the sign that lets it grow along the line, whichever end the newest item is at.
 
     start ├─ open end ─┤├──────────────── settled ───────────────┤        newest first
@@ -13,7 +13,7 @@ that items take to become visible and what clocks may be wrong by. Nothing can b
 those that are over are a number (`sealed`) and only the live ones are kept. Items of the open end are kept by id.
 
 A *walk* reads the open end: newest first from the start of the list down to the floor, oldest first from the last cut
-before the floor to the end. What it meets below its own `cutoff` becomes settled at once, so an interrupted walk loses
+before the floor to the end. What it meets below its own `watermark` becomes settled at once, so an interrupted walk loses
 nothing. Without a floor, at the first time, it is the walk through everything. Where the order is not known there is no
 open end: the chart is made by one walk through everything and then thrown away.
 
@@ -30,15 +30,15 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from exporter.api.wire import State
-from exporter.listing.bookmarks import INFINITY, Cut, Cuts
-from exporter.listing.intervals import BEFORE_EVERYTHING, Spans
-from exporter.listing.lifecycle import Sight, born_at, over
+from exporter.listing.bookmarks import INFINITY, Bookmark, Bookmarks
+from exporter.listing.intervals import BEFORE_EVERYTHING, IntervalSet
+from exporter.listing.lifecycle import Observation, first_instant, is_finished
 from exporter.listing.walk import Contradiction, Order, Walk
 
 if TYPE_CHECKING:
     from exporter.api.wire import WorkItem, WorkPage
     from exporter.listing.bookmarks import CursorKind, Places
-    from exporter.listing.lifecycle import Witness
+    from exporter.listing.lifecycle import TransitionDetector
 
 FINAL_STATES = (State.STOPPED, State.UNKNOWN)
 RANK_BY_STATE = {
@@ -50,16 +50,16 @@ RANK_BY_STATE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """When an answer arrived. `cutoff`: whatever was created before is visible since before the read began."""
+class Arrival:
+    """When an answer arrived. `watermark`: whatever was created before is visible since before the read began."""
 
     now: float
     server_now: float
-    cutoff: float
+    watermark: float
 
 
 @dataclass(slots=True, eq=False)
-class Known:
+class TrackedItem:
     """A listed item that is kept by id. `walk`: the last walk that met it."""
 
     item: WorkItem
@@ -70,12 +70,12 @@ class Known:
 
 
 @dataclass(slots=True, eq=False)
-class Errand:
+class PageRequest:
     """One page to be asked for. `expected`: the live items it is asked for; none for a walk."""
 
-    cut: Cut
+    bookmark: Bookmark
     stale_since: float
-    expected: list[Known] = field(default_factory=list)
+    expected: list[TrackedItem] = field(default_factory=list)
 
     @property
     def is_walk(self) -> bool:
@@ -83,10 +83,10 @@ class Errand:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stretch:
-    """A page that was read. `low` and `high`: every item listed with a `w` between them has shown, on it or before it."""
+class _PageRead:
+    """A page that was read. `low` and `high`: every item listed with a `sort_key` between them has shown, on it or before it."""
 
-    cut: Cut
+    bookmark: Bookmark
     items: tuple[WorkItem, ...]
     ids: frozenset[str]
     offset: int
@@ -94,42 +94,42 @@ class _Stretch:
     high: float
     next_cursor: str | None
     now: float
-    sight: Sight
+    observation: Observation
 
     @property
     def end(self) -> int:
         return self.offset + len(self.items)
 
 
-class Chart:
-    """Ask `wanted` for errands, and tell it what became of each. Raises Contradiction: then the chart is worthless."""
+class ListIndex:
+    """Ask `requests_to_make` for errands, and tell it what became of each. Raises Contradiction: then the chart is worthless."""
 
-    def __init__(self, witness: Witness, *, order: Order = Order.UNKNOWN) -> None:
+    def __init__(self, detector: TransitionDetector, *, order: Order = Order.UNKNOWN) -> None:
         self.order = order
-        self.live: dict[str, Known] = {}
-        self.recent: dict[str, Known] = {}
+        self.live: dict[str, TrackedItem] = {}
+        self.recent: dict[str, TrackedItem] = {}
         self.sealed = dict.fromkeys(FINAL_STATES, 0)
         self.complete = False
         self.ended_in: int | None = None
         self.walked_in = 0
         self.last_walk = 0
         self.walked_at: float | None = None
-        self._witness = witness
-        self._met = Spans()
-        self._floor = BEFORE_EVERYTHING
+        self._detector = detector
+        self._met = IntervalSet()
+        self._settled_watermark = BEFORE_EVERYTHING
         self._read = 0
         self._page_length = 1
         self._first_settled = 0
         self._edge = -INFINITY
-        self._start = self._start_before = Cut(None)
-        self._cuts = Cuts(self._start)
+        self._start = self._start_before = Bookmark(None)
+        self._bookmarks = Bookmarks(self._start)
         self._walk: Walk | None = None
         self._walks = 0
         self._walk_asked = self._walk_blocked = False
         self._segments_asked = 0
-        self._refused_in = 0
+        self._rejected_in = 0
         self._births_of_live: set[float | None] = set()
-        self._births_of_strangers: set[float | None] = set()
+        self._unclaimed_births: set[float | None] = set()
 
     # ---- what is known
 
@@ -139,11 +139,11 @@ class Chart:
 
     @property
     def cursor_kind(self) -> CursorKind:
-        return self._cuts.kind
+        return self._bookmarks.kind
 
     @property
     def segments(self) -> int:
-        return len(self._cuts)
+        return len(self._bookmarks)
 
     @property
     def current(self) -> bool:
@@ -153,7 +153,7 @@ class Chart:
     def oldest_read_at(self) -> float | None:
         if self.walked_at is None:
             return None
-        return min((self.walked_at, *(known.read_at for known in self.live.values())))
+        return min((self.walked_at, *(tracked.read_at for tracked in self.live.values())))
 
     # ---- what to ask
 
@@ -161,40 +161,42 @@ class Chart:
         self._read = read
         self._walk_asked = self._walk_blocked = False
         self._segments_asked = 0
-        self._births_of_live = {known.item.created_at for known in self.live.values()}
-        self._births_of_strangers.clear()
+        self._births_of_live = {tracked.item.created_at for tracked in self.live.values()}
+        self._unclaimed_births.clear()
         if self._walk is not None and (not self._walk.pages or self.order is Order.OLDEST_FIRST):
             self._walk = None
-        self._cuts.drop_useless((known.offset for known in self.live.values()), keep=self._start)
+        self._bookmarks.drop_useless((tracked.offset for tracked in self.live.values()), keep=self._start)
 
-    def wanted(self) -> list[Errand]:
+    def requests_to_make(self) -> list[PageRequest]:
         """Answer the pages that may be asked for now, each once."""
-        errands = []
+        requests = []
         if self._walk_due():
             self._walk_asked = True
-            errands.append(Errand(self._this_walk().cut, -INFINITY if self.walked_at is None else self.walked_at))
+            requests.append(
+                PageRequest(self._this_walk().bookmark, -INFINITY if self.walked_at is None else self.walked_at)
+            )
         if self._segments_due():
             segments = self._segments()
             self._segments_asked = len(segments)
-            errands += segments
-        return errands
+            requests += segments
+        return requests
 
-    def missed(self, errand: Errand) -> None:
-        if errand.is_walk:
+    def skipped(self, request: PageRequest) -> None:
+        if request.is_walk:
             self._walk_asked, self._walk_blocked = False, True
         else:
             self._segments_asked -= 1
-            errand.cut.missed_in = self._read
+            request.bookmark.skipped_in = self._read
 
-    def refused(self, errand: Errand) -> bool:
+    def cursor_rejected(self, request: PageRequest) -> bool:
         """Do without a cursor that the server refuses. False: there is no other way to go on."""
-        if not errand.is_walk:
+        if not request.is_walk:
             self._segments_asked -= 1
-            self._cuts.remove(errand.cut)
+            self._bookmarks.remove(request.bookmark)
             return True
-        if self.order is not Order.NEWEST_FIRST or self.ended_in is None or self._refused_in == self._read:
+        if self.order is not Order.NEWEST_FIRST or self.ended_in is None or self._rejected_in == self._read:
             return False
-        self._refused_in = self._read
+        self._rejected_in = self._read
         self._walk, self._walk_asked = None, False
         return True
 
@@ -209,278 +211,297 @@ class Chart:
 
     def _this_walk(self) -> Walk:
         if self._walk is None:
-            self._walks = self._witness.begin_walk()
-            cut = self._start if self.order is Order.OLDEST_FIRST else Cut(None)
-            self._walk = Walk(self._walks, started_in=self._read, cut=cut)
+            self._walks = self._detector.begin_walk()
+            bookmark = self._start if self.order is Order.OLDEST_FIRST else Bookmark(None)
+            self._walk = Walk(self._walks, started_in=self._read, bookmark=bookmark)
             if self.ended_in is None:
                 self._walk.edge = self._edge
         return self._walk
 
-    def _segments(self) -> list[Errand]:
+    def _segments(self) -> list[PageRequest]:
         """Cover the live items that were not met yet with as few pages as possible."""
         by_walk = self.order is Order.OLDEST_FIRST and self.walked_in != self._read and not self._walk_blocked
         limit = self._start.offset if by_walk else INFINITY
-        unread = [known for known in self.live.values() if known.read != self._read and known.offset < limit]
+        unread = [tracked for tracked in self.live.values() if tracked.read != self._read and tracked.offset < limit]
         if not unread:
             return []
-        places = self._cuts.chart()
-        for known in unread:
-            self._look_elsewhere(known, places)
-        errands: list[Errand] = []
-        for known in sorted(unread, key=lambda known: known.offset):
-            if errands and known.offset < self._cuts.place(errands[-1].cut) + self._page_length:
-                errands[-1].expected.append(known)
-                errands[-1].stale_since = min(errands[-1].stale_since, known.read_at)
+        places = self._bookmarks.index()
+        for tracked in unread:
+            self._look_elsewhere(tracked, places)
+        requests: list[PageRequest] = []
+        for tracked in sorted(unread, key=lambda tracked: tracked.offset):
+            if requests and tracked.offset < self._bookmarks.place(requests[-1].bookmark) + self._page_length:
+                requests[-1].expected.append(tracked)
+                requests[-1].stale_since = min(requests[-1].stale_since, tracked.read_at)
                 continue
-            cut = places.nearest(known.offset)
-            if cut.missed_in != self._read:
-                errands.append(Errand(cut, known.read_at, [known]))
-        return errands
+            bookmark = places.nearest(tracked.offset)
+            if bookmark.skipped_in != self._read:
+                requests.append(PageRequest(bookmark, tracked.read_at, [tracked]))
+        return requests
 
-    def _look_elsewhere(self, known: Known, places: Places) -> None:
+    def _look_elsewhere(self, tracked: TrackedItem, places: Places) -> None:
         """Move an item's supposed offset off the pages that were read and don't show it."""
-        w, seen = self._w(known.item), set[Cut]()
-        while (cut := places.nearest(known.offset)).called_in == self._read:
-            if cut in seen:
+        sort_key, seen = self._sort_key(tracked.item), set[Bookmark]()
+        while (bookmark := places.nearest(tracked.offset)).read_in == self._read:
+            if bookmark in seen:
                 raise Contradiction("a live item can't be found where it must be")
-            seen.add(cut)
-            known.offset = max(known.offset, cut.told_end) if w >= cut.told_high else self._cuts.place(cut) - 1
+            seen.add(bookmark)
+            tracked.offset = (
+                max(tracked.offset, bookmark.page_end)
+                if sort_key >= bookmark.page_high
+                else self._bookmarks.place(bookmark) - 1
+            )
 
     # ---- what was answered
 
-    def told(self, errand: Errand, page: WorkPage, moment: Moment) -> None:
-        errand.cut.called_in = self._read
+    def receive_page(self, request: PageRequest, page: WorkPage, arrival: Arrival) -> None:
+        request.bookmark.read_in = self._read
         if page.next_cursor is not None:
-            if page.next_cursor == errand.cut.cursor:
+            if page.next_cursor == request.bookmark.cursor:
                 raise Contradiction("a cursor leads to itself")
             self._page_length = len(page.items) or self._page_length
-        if errand.is_walk:
-            self._go_on(self._this_walk(), page, moment)
+        if request.is_walk:
+            self._go_on(self._this_walk(), page, arrival)
         else:
             self._segments_asked -= 1
-            self._take_segment(errand, page, moment)
+            self._take_segment(request, page, arrival)
         self._check_complete()
 
-    def _take_segment(self, errand: Errand, page: WorkPage, moment: Moment) -> None:
+    def _take_segment(self, request: PageRequest, page: WorkPage, arrival: Arrival) -> None:
         self._check_order(page.items)
-        cut = errand.cut
-        if self.order is Order.NEWEST_FIRST and cut.cursor is not None and cut.issued_in != self._read and page.items:
-            self._cuts.learn_kind(cut, self._w(page.items[0]), {item.id for item in page.items})
-        stretch = self._stretch(cut, page, moment)
-        for offset, item in enumerate(stretch.items, stretch.offset):
-            known = self._known(item, stretch)
-            if known is not None:
-                self._renew(known, item, offset, stretch)
+        bookmark = request.bookmark
+        if (
+            self.order is Order.NEWEST_FIRST
+            and bookmark.cursor is not None
+            and bookmark.issued_in != self._read
+            and page.items
+        ):
+            self._bookmarks.learn_kind(bookmark, self._sort_key(page.items[0]), {item.id for item in page.items})
+        page_read = self._page_read(bookmark, page, arrival)
+        for offset, item in enumerate(page_read.items, page_read.offset):
+            tracked = self._tracked(item, page_read)
+            if tracked is not None:
+                self._renew(tracked, item, offset, page_read)
         if page.next_cursor is not None:
-            self._cuts.add([self._next_cut(stretch, page.next_cursor)])
-        self._dismiss_missing(stretch)
+            self._bookmarks.add([self._next_bookmark(page_read, page.next_cursor)])
+        self._dismiss_missing(page_read)
 
-    def _go_on(self, walk: Walk, page: WorkPage, moment: Moment) -> None:
+    def _go_on(self, walk: Walk, page: WorkPage, arrival: Arrival) -> None:
         self._walk_asked = False
         if not walk.pages:
-            walk.began_at, walk.cutoff = moment.now, max(moment.cutoff, self._floor)
+            walk.began_at, walk.watermark = arrival.now, max(arrival.watermark, self._settled_watermark)
         walk.pages += 1
         self._learn_order(walk, page.items)
-        stretch = self._stretch(walk.cut, page, replace(moment, cutoff=walk.cutoff))
+        page_read = self._page_read(walk.bookmark, page, replace(arrival, watermark=walk.watermark))
         if self.order is Order.OLDEST_FIRST and walk.pages == 1:
-            self._check_gap(stretch)
-        if stretch.items:
-            stretch.cut.first_w = self._w(stretch.items[0])
-        got_on = [self._pass(walk, item, offset, stretch) for offset, item in enumerate(stretch.items, stretch.offset)]
+            self._check_gap(page_read)
+        if page_read.items:
+            page_read.bookmark.first_sort_key = self._sort_key(page_read.items[0])
+        got_on = [
+            self._pass(walk, item, offset, page_read) for offset, item in enumerate(page_read.items, page_read.offset)
+        ]
         walk.check_progress(page.next_cursor, got_on=any(got_on))
         ends = page.next_cursor is None or walk.first_known is not None
-        self._settle(walk, stretch, ends=ends)
+        self._settle(walk, page_read, ends=ends)
         if self.ordered:
-            self._dismiss_missing(stretch)
-        self._move_on(walk, stretch)
+            self._dismiss_missing(page_read)
+        self._move_on(walk, page_read)
         if ends:
-            self._finish(walk, stretch)
+            self._finish(walk, page_read)
 
-    def _pass(self, walk: Walk, item: WorkItem, offset: int, stretch: _Stretch) -> bool:
+    def _pass(self, walk: Walk, item: WorkItem, offset: int, page_read: _PageRead) -> bool:
         """Take one item of a walk. Tells whether the walk has not been there before."""
-        created_at = born_at(item)
-        beyond = walk.advance(self._w(item), item.id) if self.ordered else not walk.met_lately(item.id)
+        created_at = first_instant(item)
+        beyond = walk.advance(self._sort_key(item), item.id) if self.ordered else not walk.met_lately(item.id)
         if self.order is Order.NEWEST_FIRST:
-            if walk.first_settled is None and created_at < walk.cutoff:
+            if walk.first_settled is None and created_at < walk.watermark:
                 walk.first_settled = offset
-            if walk.first_known is None and created_at < self._floor:
+            if walk.first_known is None and created_at < self._settled_watermark:
                 walk.first_known = offset
-        known = self._known(item, stretch)
-        if known is not None:
-            self._renew(known, item, offset, stretch)
-            known.walk = walk.number
-            if created_at < walk.cutoff and self.recent.pop(item.id, None) is not None:
-                self._keep(known)
+        tracked = self._tracked(item, page_read)
+        if tracked is not None:
+            self._renew(tracked, item, offset, page_read)
+            tracked.walk = walk.number
+            if created_at < walk.watermark and self.recent.pop(item.id, None) is not None:
+                self._keep(tracked)
         elif not walk.met_lately(item.id) and not self._met.cover(created_at, item.id):
-            self._witness.see(item, stretch.sight)
-            known = Known(item, offset, self._read, stretch.now, walk.number)
-            if created_at < walk.cutoff:
-                self._keep(known)
+            self._detector.observe(item, page_read.observation)
+            tracked = TrackedItem(item, offset, self._read, page_read.now, walk.number)
+            if created_at < walk.watermark:
+                self._keep(tracked)
             else:
-                self.recent[item.id] = known
+                self.recent[item.id] = tracked
         return beyond
 
-    def _known(self, item: WorkItem, stretch: _Stretch) -> Known | None:
-        known = self.live.get(item.id) or self.recent.get(item.id)
-        if known is not None or not self._met.cover(born_at(item), item.id):
-            return known
-        if over(item):
+    def _tracked(self, item: WorkItem, page_read: _PageRead) -> TrackedItem | None:
+        tracked = self.live.get(item.id) or self.recent.get(item.id)
+        if tracked is not None or not self._met.cover(first_instant(item), item.id):
+            return tracked
+        if is_finished(item):
             if item.created_at in self._births_of_live:
-                self._births_of_strangers.add(item.created_at)
-                self._witness.see(item, stretch.sight)
+                self._unclaimed_births.add(item.created_at)
+                self._detector.observe(item, page_read.observation)
             return None
-        return self._under_its_old_id(item, stretch)
+        return self._under_its_old_id(item, page_read)
 
-    def _under_its_old_id(self, item: WorkItem, stretch: _Stretch) -> Known:
+    def _under_its_old_id(self, item: WorkItem, page_read: _PageRead) -> TrackedItem:
         """Find the settled item that this one is: some servers give an item a new id when they hand it out again."""
-        for old_id, known in self.live.items():
-            if known.item.created_at == item.created_at and known.read != self._read and old_id not in stretch.ids:
+        for old_id, tracked in self.live.items():
+            if (
+                tracked.item.created_at == item.created_at
+                and tracked.read != self._read
+                and old_id not in page_read.ids
+            ):
                 del self.live[old_id]
-                self.live[item.id] = known
-                self._witness.renamed(old_id, item.id)
-                return known
+                self.live[item.id] = tracked
+                self._detector.renamed(old_id, item.id)
+                return tracked
         raise Contradiction("an item that was over is alive again")
 
-    def _renew(self, known: Known, item: WorkItem, offset: int, stretch: _Stretch) -> None:
-        known.offset = offset
-        if known.read == self._read and RANK_BY_STATE[item.state] < RANK_BY_STATE[known.item.state]:
+    def _renew(self, tracked: TrackedItem, item: WorkItem, offset: int, page_read: _PageRead) -> None:
+        tracked.offset = offset
+        if tracked.read == self._read and RANK_BY_STATE[item.state] < RANK_BY_STATE[tracked.item.state]:
             return  # of two answers that were under way at once, this one is the older
-        known.item, known.read, known.read_at = item, self._read, stretch.now
-        self._witness.see(item, stretch.sight)
-        if over(item) and self.live.pop(item.id, None) is not None:
+        tracked.item, tracked.read, tracked.read_at = item, self._read, page_read.now
+        self._detector.observe(item, page_read.observation)
+        if is_finished(item) and self.live.pop(item.id, None) is not None:
             self.sealed[item.state] += 1
 
-    def _keep(self, known: Known) -> None:
-        if over(known.item):
-            self.sealed[known.item.state] += 1
+    def _keep(self, tracked: TrackedItem) -> None:
+        if is_finished(tracked.item):
+            self.sealed[tracked.item.state] += 1
         else:
-            self.live[known.item.id] = known
+            self.live[tracked.item.id] = tracked
 
     # ---- what a page proves
 
-    def _stretch(self, cut: Cut, page: WorkPage, moment: Moment) -> _Stretch:
+    def _page_read(self, bookmark: Bookmark, page: WorkPage, arrival: Arrival) -> _PageRead:
         items = tuple({item.id: item for item in page.items}.values())
-        first = self._w(items[0]) if items else INFINITY
-        low = cut.low if cut.issued_in == self._read or cut.cursor is None else first
-        high = INFINITY if page.next_cursor is None else self._w(items[-1]) if items else low
-        offset = self._cuts.place(cut)
-        cut.told_high, cut.told_end = high, offset + len(items)
+        first = self._sort_key(items[0]) if items else INFINITY
+        low = bookmark.low if bookmark.issued_in == self._read or bookmark.cursor is None else first
+        high = INFINITY if page.next_cursor is None else self._sort_key(items[-1]) if items else low
+        offset = self._bookmarks.place(bookmark)
+        bookmark.page_high, bookmark.page_end = high, offset + len(items)
         ids = frozenset(item.id for item in items)
-        sight = Sight(self._walks, moment.server_now, moment.cutoff)
-        return _Stretch(cut, items, ids, offset, low, high, page.next_cursor, moment.now, sight)
+        observation = Observation(self._walks, arrival.server_now, arrival.watermark)
+        return _PageRead(bookmark, items, ids, offset, low, high, page.next_cursor, arrival.now, observation)
 
-    def _next_cut(self, stretch: _Stretch, cursor: str) -> Cut:
-        last = stretch.items[-1] if stretch.items else None
-        return Cut(
+    def _next_bookmark(self, page_read: _PageRead, cursor: str) -> Bookmark:
+        last = page_read.items[-1] if page_read.items else None
+        return Bookmark(
             cursor,
-            offset=stretch.end,
-            shift=self._cuts.shift,
-            after_id=last.id if last else stretch.cut.after_id,
-            after_w=self._w(last) if last else stretch.cut.after_w,
+            offset=page_read.end,
+            shift=self._bookmarks.shift,
+            after_id=last.id if last else page_read.bookmark.after_id,
+            after_sort_key=self._sort_key(last) if last else page_read.bookmark.after_sort_key,
             # What a page says of the items before it is void when the order is learnt only later.
-            issued_in=self._read if self.ordered or stretch.low == -INFINITY else 0,
-            low=stretch.low,
+            issued_in=self._read if self.ordered or page_read.low == -INFINITY else 0,
+            low=page_read.low,
         )
 
-    def _dismiss_missing(self, stretch: _Stretch) -> None:
+    def _dismiss_missing(self, page_read: _PageRead) -> None:
         missing = [
-            known
-            for known in self.live.values()
-            if known.read != self._read and stretch.low < self._w(known.item) < stretch.high
+            tracked
+            for tracked in self.live.values()
+            if tracked.read != self._read and page_read.low < self._sort_key(tracked.item) < page_read.high
         ]
-        for known in missing:
-            del self.live[known.item.id]
-            self._check_successor(known.item)
+        for tracked in missing:
+            del self.live[tracked.item.id]
+            self._check_successor(tracked.item)
 
     def _check_successor(self, gone: WorkItem) -> None:
         """Start over if the missing item may have been over already when it showed up under a new id.
 
         Whether what is there now was counted among the sealed can't be told, because their ids are forgotten.
         """
-        if gone.created_at in self._births_of_strangers:
+        if gone.created_at in self._unclaimed_births:
             raise Contradiction("an item may have got a new id")
 
     # ---- what a walk proves
 
-    def _settle(self, walk: Walk, stretch: _Stretch, *, ends: bool) -> None:
+    def _settle(self, walk: Walk, page_read: _PageRead, *, ends: bool) -> None:
         if not ends and not self.ordered:
             return
-        low, high = BEFORE_EVERYTHING, walk.cutoff
+        low, high = BEFORE_EVERYTHING, walk.watermark
         edge = None if ends else walk.edge if self.order is Order.OLDEST_FIRST else -walk.edge
-        if edge is not None and edge >= walk.cutoff:
+        if edge is not None and edge >= walk.watermark:
             edge = None
             low, high = (low, high) if self.order is Order.OLDEST_FIRST else (high, high)
         elif edge is not None:
             low, high = (low, edge) if self.order is Order.OLDEST_FIRST else (edge, high)
-        for met in (self._met, self._witness.met):
+        for met in (self._met, self._detector.met):
             met.add(low, high, edge=edge, edge_ids=walk.edge_ids)
-        for item in stretch.items:
-            self._witness.forget_finished(item)
+        for item in page_read.items:
+            self._detector.forget_finished(item)
 
-    def _move_on(self, walk: Walk, stretch: _Stretch) -> None:
+    def _move_on(self, walk: Walk, page_read: _PageRead) -> None:
         if not self.ordered:
-            walk.remember(stretch.ids)
-        elif self.order is Order.OLDEST_FIRST and stretch.cut.settled and stretch.items:
-            self._start = stretch.cut
-        if self.ended_in is not None or any(item_id in self.live for item_id in stretch.ids):
-            walk.cuts.append(stretch.cut)
-        if stretch.next_cursor is not None:
-            walk.cut = self._next_cut(stretch, stretch.next_cursor)
-            walk.cut.settled = bool(stretch.items) and born_at(stretch.items[-1]) < walk.cutoff
-            self._go_ahead(walk, stretch)
+            walk.remember(page_read.ids)
+        elif self.order is Order.OLDEST_FIRST and page_read.bookmark.settled and page_read.items:
+            self._start = page_read.bookmark
+        if self.ended_in is not None or any(item_id in self.live for item_id in page_read.ids):
+            walk.bookmarks.append(page_read.bookmark)
+        if page_read.next_cursor is not None:
+            walk.bookmark = self._next_bookmark(page_read, page_read.next_cursor)
+            walk.bookmark.settled = bool(page_read.items) and first_instant(page_read.items[-1]) < walk.watermark
+            self._go_ahead(walk, page_read)
         if self.order is Order.OLDEST_FIRST:
-            self._cuts.add(walk.cuts)
-            walk.cuts.clear()
+            self._bookmarks.add(walk.bookmarks)
+            walk.bookmarks.clear()
 
-    def _go_ahead(self, walk: Walk, stretch: _Stretch) -> None:
+    def _go_ahead(self, walk: Walk, page_read: _PageRead) -> None:
         """Let a first walk that is interrupted go on here."""
-        if self.order is Order.OLDEST_FIRST and self.ended_in is None and walk.cut.settled:
-            self._start_before, self._start = stretch.cut, walk.cut
+        if self.order is Order.OLDEST_FIRST and self.ended_in is None and walk.bookmark.settled:
+            self._start_before, self._start = page_read.bookmark, walk.bookmark
             self._edge = walk.edge
 
-    def _finish(self, walk: Walk, stretch: _Stretch) -> None:
-        if self._start is stretch.cut and not stretch.items:
+    def _finish(self, walk: Walk, page_read: _PageRead) -> None:
+        if self._start is page_read.bookmark and not page_read.items:
             self._start = self._start_before
         if self.order is Order.NEWEST_FIRST:
-            self._move_frame(walk, stretch)
-        self.recent = {item_id: known for item_id, known in self.recent.items() if known.walk == walk.number}
+            self._move_frame(walk, page_read)
+        self.recent = {item_id: tracked for item_id, tracked in self.recent.items() if tracked.walk == walk.number}
         self.ended_in = self._read if self.ended_in is None else self.ended_in
-        self._floor, self.walked_in, self.walked_at = walk.cutoff, walk.started_in, walk.began_at
+        self._settled_watermark, self.walked_in, self.walked_at = walk.watermark, walk.started_in, walk.began_at
         self.last_walk = walk.number
         self._walk = None
 
-    def _check_gap(self, stretch: _Stretch) -> None:
+    def _check_gap(self, page_read: _PageRead) -> None:
         """Make sure that nothing slipped out of the open end at its near side, as positions let happen."""
-        if self.ended_in is not None and stretch.low >= self._floor and stretch.low > stretch.cut.first_w:
+        if (
+            self.ended_in is not None
+            and page_read.low >= self._settled_watermark
+            and page_read.low > page_read.bookmark.first_sort_key
+        ):
             raise Contradiction("the end of the list has slipped away")
 
-    def _move_frame(self, walk: Walk, stretch: _Stretch) -> None:
+    def _move_frame(self, walk: Walk, page_read: _PageRead) -> None:
         arrived = 0 if walk.first_known is None else walk.first_known - self._first_settled
-        self._first_settled = stretch.end if walk.first_settled is None else walk.first_settled
-        self._cuts.shift += arrived
-        for known in self.live.values():
-            if known.walk != walk.number:
-                known.offset += arrived
-        if stretch.next_cursor is not None:
-            walk.cuts.append(walk.cut)
-        for cut in walk.cuts:
-            cut.shift = self._cuts.shift
-        self._cuts.add(walk.cuts)
+        self._first_settled = page_read.end if walk.first_settled is None else walk.first_settled
+        self._bookmarks.shift += arrived
+        for tracked in self.live.values():
+            if tracked.walk != walk.number:
+                tracked.offset += arrived
+        if page_read.next_cursor is not None:
+            walk.bookmarks.append(walk.bookmark)
+        for bookmark in walk.bookmarks:
+            bookmark.shift = self._bookmarks.shift
+        self._bookmarks.add(walk.bookmarks)
 
     def _check_complete(self) -> None:
         if self.complete or self.ended_in is None:
             return
-        fresh = self.walked_in >= self.ended_in and all(known.read >= self.ended_in for known in self.live.values())
+        fresh = self.walked_in >= self.ended_in and all(tracked.read >= self.ended_in for tracked in self.live.values())
         self.complete = fresh or not self.ordered
 
     # ---- order and cursors
 
-    def _w(self, item: WorkItem) -> float:
-        return born_at(item) if self.order is Order.OLDEST_FIRST else -born_at(item)
+    def _sort_key(self, item: WorkItem) -> float:
+        return first_instant(item) if self.order is Order.OLDEST_FIRST else -first_instant(item)
 
     def _learn_order(self, walk: Walk, items: tuple[WorkItem, ...]) -> None:
         if self.order is Order.UNKNOWN:
-            self.order = walk.bearing.learn(item for item in items if not walk.met_lately(item.id))
+            self.order = walk.order_detector.learn(item for item in items if not walk.met_lately(item.id))
         else:
             self._check_order(items)
 

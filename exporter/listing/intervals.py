@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 BEFORE_EVERYTHING = float("-inf")
 
 
-class Spans:
+class IntervalSet:
     """A union of open intervals. Of an instant at an interval's end, only the items noted there count as met.
 
     Clocks are coarse: many items may share an instant, and a page may end among them.

@@ -2,7 +2,7 @@
 
 Theory of operation. The list has no filter and may hold years of items that are over, so reading it all at every scrape costs
 more calls than there are. What is over can't change; so it is enough to know *how many* such items there are, and to read
-again where something can change: the end at which new items arrive, and the pages on which live items lie. `chart` says
+again where something can change: the end at which new items arrive, and the pages on which live items lie. `index` says
 how; it believes nothing that the pages do not show: neither an order, nor what a cursor means, nor that a page stays.
 
     no chart ──a page──► walking ──the end──► charted ──every read──► open end, live segments
@@ -10,36 +10,36 @@ how; it believes nothing that the pages do not show: neither an order, nor what 
        └────────────────────┴───contradiction────┘       a settled item alive again, a cursor that repeats, a list
                                                          that does not end, an order that flips, a refused cursor
 
-- A read begins with `begin`; `wanted` answers the calls that may be made now, `told`, `missed`, `refused` or `shrink` what
+- A read begins with `begin`; `requests_to_make` answers the calls that may be made now, `receive_page`, `skipped`, `cursor_rejected` or `shrink` what
   became of each. The read is over when nothing is wanted and nothing is in flight.
 - An order that can't be learnt, or that was contradicted, means a walk through everything at every read. The last walk
   that got to the end is what is shown. After a `resync_interval` it is looked at anew.
 - A list of one page is its own truth: it replaces whatever was known.
 - Deletions among what is settled show nowhere. So every `resync_interval` a second chart is made in the background and
   replaces the first when it is complete.
-- A chart may be thrown away at any time, because what was told about items is remembered elsewhere (`transition.Witness`).
+- A chart may be thrown away at any time, because what was told about items is remembered elsewhere (`transition.TransitionDetector`).
 """
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from exporter.api.budget import Priority
 from exporter.api.wire import State
 from exporter.listing.bookmarks import CursorKind
-from exporter.listing.index import Chart, Moment
-from exporter.listing.lifecycle import CLOCK_ERROR_S, Witness
+from exporter.listing.index import Arrival, ListIndex
+from exporter.listing.lifecycle import CLOCK_ERROR_S, TransitionDetector
 from exporter.listing.walk import Contradiction, Order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from exporter.api.wire import WorkItem, WorkPage
-    from exporter.listing.index import Errand, Known
+    from exporter.listing.index import PageRequest, TrackedItem
     from exporter.listing.lifecycle import Transition
 
-__all__ = ["Call", "CursorKind", "Ledger", "Listing", "Order", "Worth"]
+__all__ = ["Call", "CursorKind", "Ledger", "Listing", "Order", "Priority"]
 
 SMALL_PAGE_SIZE = 100
 DISTRUST_S = 600.0
@@ -48,20 +48,11 @@ LIVE_STATES = (State.QUEUED, State.STARTING, State.ACTIVE, State.STOPPING)
 NEVER = float("-inf")
 
 
-class Worth(enum.IntEnum):
-    """What a call is worth; the least number is spent on first."""
-
-    OPEN_END = 1
-    SEGMENT = 2
-    BACKFILL = 3
-    RESYNC = 4
-
-
 @dataclass(frozen=True, slots=True)
 class Call:
     """A list call the ledger wants. `cursor` None: from the start. `stale_since`: the oldest reading it would renew."""
 
-    worth: Worth
+    priority: Priority
     cursor: str | None
     limit: int
     stale_since: float
@@ -92,17 +83,17 @@ class Listing:
 class Ledger:
     """`now` is any clock of the exporter's, always the same; `server_now` that instant on the server's, within a second."""
 
-    def __init__(self, *, page_size: int, resync_interval_s: float, settle_s: float = 10.0) -> None:
+    def __init__(self, *, page_size: int, resync_interval_s: float, allowed_lateness_s: float = 10.0) -> None:
         self._limit = page_size
         self._resync_interval_s = resync_interval_s
-        self._unsettled_s = settle_s + CLOCK_ERROR_S
-        self._witness = Witness()
-        self._chart = Chart(self._witness)
-        self._spare: Chart | None = None
+        self._unsettled_s = allowed_lateness_s + CLOCK_ERROR_S
+        self._detector = TransitionDetector()
+        self._index = ListIndex(self._detector)
+        self._spare: ListIndex | None = None
         self._read = 0
         self._began_at = 0.0
         self._serial = 0
-        self._errand_by_serial: dict[int, tuple[Chart, Errand]] = {}
+        self._request_by_serial: dict[int, tuple[ListIndex, PageRequest]] = {}
         self._contradictions = 0
         self._started_over_in = 0
         self._given_up = True
@@ -115,62 +106,62 @@ class Ledger:
         self._read += 1
         self._began_at = now
         self._given_up = False
-        self._errand_by_serial.clear()
+        self._request_by_serial.clear()
         if self._spare is not None and self._spare.complete:
             self._replace(self._spare)
-        for chart in self._charts():
-            chart.begin(self._read)
-        if self._spare is None and self._chart.ended_in is not None and (self._walks_fully() or self._resync_due()):
-            self._spare = self._new_chart()
+        for index in self._indexes():
+            index.begin(self._read)
+        if self._spare is None and self._index.ended_in is not None and (self._walks_fully() or self._resync_due()):
+            self._spare = self._new_index()
 
-    def wanted(self) -> tuple[Call, ...]:
+    def calls_to_make(self) -> tuple[Call, ...]:
         """Answer the calls that may be made now, all at once, best first. Each is answered once and in flight from then on."""
         if self._given_up:
             return ()
         calls: list[Call] = []
-        for chart in self._charts():
-            if not self._asks(chart):
+        for index in self._indexes():
+            if not self._asks(index):
                 continue
             try:
-                calls += [self._call(chart, errand) for errand in chart.wanted()]
+                calls += [self._call(index, request) for request in index.requests_to_make()]
             except Contradiction as found:
-                self._start_over(chart, found)
-                return self.wanted()
-        return tuple(sorted(calls, key=lambda call: (call.worth, call.stale_since)))
+                self._start_over(index, found)
+                return self.calls_to_make()
+        return tuple(sorted(calls, key=lambda call: (call.priority, call.stale_since)))
 
-    def told(self, call: Call, page: WorkPage, *, now: float, server_now: float) -> None:
+    def receive_page(self, call: Call, page: WorkPage, *, now: float, server_now: float) -> None:
         """Take the answer, which arrived at `now`."""
-        asked = self._errand_by_serial.pop(call.serial, None)
+        asked = self._request_by_serial.pop(call.serial, None)
         if asked is None:
             return
-        chart, errand = asked
-        moment = Moment(now, server_now, self._began_at + (server_now - now) - self._unsettled_s)
+        index, request = asked
+        arrival = Arrival(now, server_now, self._began_at + (server_now - now) - self._unsettled_s)
         if call.cursor is None and page.next_cursor is None:
-            chart = self._new_chart()
-            (errand,) = chart.wanted()
-            self._replace(chart)
+            index = self._new_index()
+            (request,) = index.requests_to_make()
+            self._replace(index)
         try:
-            chart.told(errand, page, moment)
+            index.receive_page(request, page, arrival)
         except Contradiction as found:
-            self._start_over(chart, found)
+            self._start_over(index, found)
         else:
-            self._take_stock(chart)
+            self._take_stock(index)
 
-    def missed(self, call: Call) -> None:
+    def skipped(self, call: Call) -> None:
         """Take note that the call was not made, or failed. What it is for is not wanted again in this read."""
-        asked = self._errand_by_serial.pop(call.serial, None)
+        asked = self._request_by_serial.pop(call.serial, None)
         if asked is not None:
-            chart, errand = asked
-            chart.missed(errand)
+            index, request = asked
+            index.skipped(request)
 
-    def refused(self, call: Call) -> None:
+    def cursor_rejected(self, call: Call) -> None:
         """Take note that the server does not take the call's cursor."""
-        asked = self._errand_by_serial.pop(call.serial, None)
+        asked = self._request_by_serial.pop(call.serial, None)
         if asked is None:
             return
-        chart, errand = asked
-        if not chart.refused(errand):
-            self._start_over(chart, Contradiction("a cursor is refused"))
+        index, request = asked
+        if not index.cursor_rejected(request):
+            self._start_over(index, Contradiction("a cursor is refused"))
 
     def shrink(self, call: Call) -> bool:
         """Go on with small pages. False: the call's page was small already."""
@@ -179,109 +170,113 @@ class Ledger:
         if self._limit > SMALL_PAGE_SIZE:
             # A cursor may count in pages, so those of large pages are worth nothing now.
             self._limit = SMALL_PAGE_SIZE
-            self._replace(self._new_chart())
+            self._replace(self._new_index())
         return True
 
     def listing(self) -> Listing:
-        chart = self._chart
-        counts = dict.fromkeys(State, 0) | chart.sealed
-        known = (*chart.live.values(), *chart.recent.values())
-        for each in known:
+        index = self._index
+        counts = dict.fromkeys(State, 0) | index.sealed
+        tracked = (*index.live.values(), *index.recent.values())
+        for each in tracked:
             counts[each.item.state] += 1
         return Listing(
-            complete=chart.complete,
+            complete=index.complete,
             count_by_state=counts,
-            oldest_at_by_state=_oldest_at_by_state(known),
-            heartbeats=tuple(sorted(_heartbeats(known))),
-            oldest_read_at=chart.oldest_read_at(),
-            order=chart.order,
-            cursor_kind=chart.cursor_kind,
+            oldest_at_by_state=_oldest_at_by_state(tracked),
+            heartbeats=tuple(sorted(_heartbeats(tracked))),
+            oldest_read_at=index.oldest_read_at(),
+            order=index.order,
+            cursor_kind=index.cursor_kind,
             contradictions=self._contradictions,
-            live=len(chart.live),
-            sealed=sum(chart.sealed.values()),
-            segments=chart.segments,
+            live=len(index.live),
+            sealed=sum(index.sealed.values()),
+            segments=index.segments,
         )
 
-    def drain(self) -> tuple[Transition, ...]:
+    def take_transitions(self) -> tuple[Transition, ...]:
         """Answer the transitions since the last time, each once for ever."""
-        return self._witness.drain()
+        return self._detector.take_transitions()
 
     # ---- charts
 
-    def _charts(self) -> tuple[Chart, ...]:
-        return (self._chart,) if self._spare is None else (self._chart, self._spare)
+    def _indexes(self) -> tuple[ListIndex, ...]:
+        return (self._index,) if self._spare is None else (self._index, self._spare)
 
-    def _new_chart(self) -> Chart:
+    def _new_index(self) -> ListIndex:
         distrust = self._began_at < self._ordered_from
-        chart = Chart(self._witness, order=Order.NEITHER if distrust else Order.UNKNOWN)
-        chart.begin(self._read)
-        return chart
+        index = ListIndex(self._detector, order=Order.NEITHER if distrust else Order.UNKNOWN)
+        index.begin(self._read)
+        return index
 
     def _walks_fully(self) -> bool:
-        return not self._chart.ordered or self._began_at < self._ordered_from
+        return not self._index.ordered or self._began_at < self._ordered_from
 
     def _resync_due(self) -> bool:
         return self._resync_from is not None and self._began_at >= self._resync_from
 
-    def _asks(self, chart: Chart) -> bool:
-        if chart is self._spare:
-            return not chart.complete
-        return chart.ended_in is None or not self._walks_fully()
+    def _asks(self, index: ListIndex) -> bool:
+        if index is self._spare:
+            return not index.complete
+        return index.ended_in is None or not self._walks_fully()
 
-    def _call(self, chart: Chart, errand: Errand) -> Call:
+    def _call(self, index: ListIndex, request: PageRequest) -> Call:
         self._serial += 1
-        self._errand_by_serial[self._serial] = (chart, errand)
-        return Call(self._worth(chart, errand), errand.cut.cursor, self._limit, errand.stale_since, self._serial)
+        self._request_by_serial[self._serial] = (index, request)
+        return Call(
+            self._priority(index, request), request.bookmark.cursor, self._limit, request.stale_since, self._serial
+        )
 
-    def _worth(self, chart: Chart, errand: Errand) -> Worth:
-        if chart is self._spare and not self._walks_fully():
-            return Worth.RESYNC
-        if not errand.is_walk:
-            return Worth.SEGMENT
-        return Worth.BACKFILL if chart.ended_in is None and errand.cut.cursor is not None else Worth.OPEN_END
+    def _priority(self, index: ListIndex, request: PageRequest) -> Priority:
+        if index is self._spare and not self._walks_fully():
+            return Priority.RESYNC
+        if not request.is_walk:
+            return Priority.SEGMENT
+        return (
+            Priority.BACKFILL if index.ended_in is None and request.bookmark.cursor is not None else Priority.OPEN_END
+        )
 
-    def _take_stock(self, chart: Chart) -> None:
+    def _take_stock(self, index: ListIndex) -> None:
         """See whether the answer has made a chart complete."""
-        if chart.ended_in is not None and chart.order is Order.NEITHER and self._ordered_from <= self._began_at:
+        if index.ended_in is not None and index.order is Order.NEITHER and self._ordered_from <= self._began_at:
             self._distrust_order()
-        if chart is self._spare and chart.complete and (not chart.ordered or chart.current or self._walks_fully()):
-            self._replace(chart)
-        if chart is not self._chart or chart.ended_in is None:
+        if index is self._spare and index.complete and (not index.ordered or index.current or self._walks_fully()):
+            self._replace(index)
+        if index is not self._index or index.ended_in is None:
             return
-        if chart.complete and self._resync_from is None:
+        if index.complete and self._resync_from is None:
             self._resync_from = self._began_at + self._resync_interval_s
-        if chart.complete:
-            self._witness.baseline = False
-        if chart.last_walk > self._tidied_after:
-            self._tidied_after = chart.last_walk
-            self._witness.tidy(chart.last_walk, known=chart.live.keys() | chart.recent.keys())
-        if self._spare is None and self._walks_fully() and chart.walked_in != self._read:
-            self._spare = self._new_chart()
+        if index.complete:
+            self._detector.baseline = False
+        if index.last_walk > self._tidied_after:
+            self._tidied_after = index.last_walk
+            self._detector.tidy(index.last_walk, tracked=index.live.keys() | index.recent.keys())
+        if self._spare is None and self._walks_fully() and index.walked_in != self._read:
+            self._spare = self._new_index()
 
     def _distrust_order(self) -> None:
         self._ordered_from = self._began_at + max(self._resync_interval_s, DISTRUST_S)
 
-    def _replace(self, chart: Chart) -> None:
-        self._chart, self._spare = chart, None
+    def _replace(self, index: ListIndex) -> None:
+        self._index, self._spare = index, None
         self._resync_from = None
-        self._errand_by_serial.clear()
+        self._request_by_serial.clear()
 
-    def _start_over(self, chart: Chart, found: Contradiction) -> None:
+    def _start_over(self, index: ListIndex, found: Contradiction) -> None:
         self._contradictions += 1
         if found.disorder:
             self._distrust_order()
-        if chart is self._spare and not self._walks_fully():
+        if index is self._spare and not self._walks_fully():
             self._spare = None
             self._resync_from = self._began_at + self._resync_interval_s
             return
-        self._replace(self._new_chart())
+        self._replace(self._new_index())
         self._given_up = self._started_over_in == self._read
         self._started_over_in = self._read
 
 
-def _oldest_at_by_state(known: tuple[Known, ...]) -> dict[State, float | None]:
+def _oldest_at_by_state(tracked: tuple[TrackedItem, ...]) -> dict[State, float | None]:
     oldest: dict[State, float | None] = dict.fromkeys(LIVE_STATES)
-    for each in known:
+    for each in tracked:
         at = _entered_at(each.item)
         if at is not None:
             so_far = oldest[each.item.state]
@@ -304,7 +299,7 @@ def _entered_at(item: WorkItem) -> float | None:
             return None
 
 
-def _heartbeats(known: tuple[Known, ...]) -> Iterator[float]:
-    for each in known:
+def _heartbeats(tracked: tuple[TrackedItem, ...]) -> Iterator[float]:
+    for each in tracked:
         if each.item.state is State.ACTIVE and each.item.latest_heartbeat_at is not None:
             yield each.item.latest_heartbeat_at

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from exporter.api.wire import State
-from exporter.listing.intervals import Spans
+from exporter.listing.intervals import IntervalSet
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -45,41 +45,41 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Observation:
     """How an item is seen: by which walk, or after which one, and when on the server's clock.
 
-    `cutoff`: every item created before is met by that walk.
+    `watermark`: every item created before is met by that walk.
     """
 
     walk: int
     server_now: float
-    cutoff: float
+    watermark: float
 
 
 @dataclass(slots=True)
-class _Life:
+class _SeenItem:
     """What was told of an item. Instants are those of the steps told, so that a second acknowledgement is another step.
 
-    `deaf_until`: steps up to then were told under circumstances that are forgotten. `walk`, `seen_at`: the last walk that
+    `silent_until`: steps up to then were told under circumstances that are forgotten. `walk`, `seen_at`: the last walk that
     met it, and when that was on the server's clock.
     """
 
-    born_at: float
+    first_instant: float
     walk: int
     seen_at: float
-    deaf_until: float = LONG_AGO
+    silent_until: float = LONG_AGO
     acknowledged_at: float | None = None
     started_at: float | None = None
     waits: bool = False
-    over: bool = False
+    is_finished: bool = False
 
 
-def over(item: WorkItem) -> bool:
+def is_finished(item: WorkItem) -> bool:
     """Tell whether nothing more will happen to the item. A state this version doesn't know may be final too."""
     return item.state is State.STOPPED or (item.state is State.UNKNOWN and item.stopped_at is not None)
 
 
-def born_at(item: WorkItem) -> float:
+def first_instant(item: WorkItem) -> float:
     """Answer when the item began to exist, as far as that is legible."""
     if item.created_at is not None:
         return item.created_at
@@ -87,17 +87,17 @@ def born_at(item: WorkItem) -> float:
     return next((instant for instant in instants if instant is not None), LONG_AGO)
 
 
-class Witness:
+class TransitionDetector:
     """Sees items, in any order and as often as they show, and tells each transition once."""
 
     def __init__(self) -> None:
         self.baseline = True
         """What is met now was there before anybody counted."""
-        self.met = Spans()
-        self._life_by_id: dict[str, _Life] = {}
+        self.met = IntervalSet()
+        self._seen_by_id: dict[str, _SeenItem] = {}
         self._ids_by_birth: dict[float, dict[str, None]] = {}
         self._transitions: list[Transition] = []
-        self._strangers: dict[str, tuple[WorkItem, Sight]] = {}
+        self._unclaimed: dict[str, tuple[WorkItem, Observation]] = {}
         self._walks = 0
         self._tidied_after = 0
 
@@ -106,69 +106,69 @@ class Witness:
         self._walks += 1
         return self._walks
 
-    def drain(self) -> tuple[Transition, ...]:
-        drained = tuple(self._transitions)
+    def take_transitions(self) -> tuple[Transition, ...]:
+        taken = tuple(self._transitions)
         self._transitions.clear()
-        return drained
+        return taken
 
-    def see(self, item: WorkItem, sight: Sight) -> None:
+    def observe(self, item: WorkItem, observation: Observation) -> None:
         """Note the item as it is."""
-        life = self._life_by_id.get(item.id) or self._new_life(item, sight)
-        if life is None:
+        seen = self._seen_by_id.get(item.id) or self._new_seen_item(item, observation)
+        if seen is None:
             return
-        life.walk, life.seen_at = max(life.walk, sight.walk), sight.server_now
-        self._tell(item, life)
-        life.waits = not life.over and _acknowledged_at(item) is None
+        seen.walk, seen.seen_at = max(seen.walk, observation.walk), observation.server_now
+        self._emit_steps(item, seen)
+        seen.waits = not seen.is_finished and _acknowledged_at(item) is None
 
     def renamed(self, old_id: str, new_id: str) -> None:
         """Go on with the life of an item that is listed under another id from now on."""
-        life = self._life_by_id.get(old_id)
-        if life is None or new_id in self._life_by_id:
+        seen = self._seen_by_id.get(old_id)
+        if seen is None or new_id in self._seen_by_id:
             return
         self._forget(old_id)
-        self._keep(new_id, life)
+        self._keep(new_id, seen)
 
     def forget_finished(self, item: WorkItem) -> None:
-        life = self._life_by_id.get(item.id)
-        if life is not None and life.over and self.met.cover(life.born_at, item.id):
+        seen = self._seen_by_id.get(item.id)
+        if seen is not None and seen.is_finished and self.met.cover(seen.first_instant, item.id):
             self._forget(item.id)
 
-    def tidy(self, walk: int, *, known: Container[str]) -> None:
-        """Forget what is over and settled, and what is not listed any more. `walk` has ended; `known` is what it knows of."""
-        missing = [item_id for item_id, life in self._life_by_id.items() if life.walk < walk and item_id not in known]
+    def tidy(self, walk: int, *, tracked: Container[str]) -> None:
+        """Forget what is over and settled, and what is not listed any more. `walk` has ended; `tracked` is what it knows of."""
+        missing = [item_id for item_id, seen in self._seen_by_id.items() if seen.walk < walk and item_id not in tracked]
         for item_id in missing:
             self._find_successor(item_id)
-        for item_id, life in tuple(self._life_by_id.items()):
+        for item_id, seen in tuple(self._seen_by_id.items()):
             # One walk may overlook what slipped past it while things were deleted; what two have missed is gone.
-            gone = life.walk < self._tidied_after and item_id not in known
-            if gone or (life.over and self.met.cover(life.born_at, item_id)):
+            gone = seen.walk < self._tidied_after and item_id not in tracked
+            if gone or (seen.is_finished and self.met.cover(seen.first_instant, item_id)):
                 self._forget(item_id)
         self._tidied_after = walk
-        self._strangers = {
-            item_id: stranger
-            for item_id, stranger in self._strangers.items()
-            if born_at(stranger[0]) in self._ids_by_birth
+        self._unclaimed = {
+            item_id: unclaimed
+            for item_id, unclaimed in self._unclaimed.items()
+            if first_instant(unclaimed[0]) in self._ids_by_birth
         }
 
-    def _new_life(self, item: WorkItem, sight: Sight) -> _Life | None:
-        born = born_at(item)
+    def _new_seen_item(self, item: WorkItem, observation: Observation) -> _SeenItem | None:
+        born = first_instant(item)
         met_before = self.met.cover(born, item.id)
-        if over(item) and (met_before or (self.baseline and born < sight.cutoff)):
-            self._note_stranger(item, born, sight)
+        if is_finished(item) and (met_before or (self.baseline and born < observation.watermark)):
+            self._note_unclaimed(item, born, observation)
             return None
-        predecessor = None if self.baseline else self._predecessor(born, sight.walk, met_before=met_before)
+        predecessor = None if self.baseline else self._predecessor(born, observation.walk, met_before=met_before)
         if predecessor is not None:
             self.renamed(predecessor, item.id)
-            return self._life_by_id[item.id]
-        life = _Life(born, sight.walk, sight.server_now)
+            return self._seen_by_id[item.id]
+        seen = _SeenItem(born, observation.walk, observation.server_now)
         if met_before:
-            life.deaf_until = sight.server_now
+            seen.silent_until = observation.server_now
         if met_before or self.baseline:
-            self._take_as_told(item, life)
+            self._take_as_emitted(item, seen)
         else:
             self._transitions.append(Transition(Step.CREATED, item))
-        self._keep(item.id, life)
-        return life
+        self._keep(item.id, seen)
+        return seen
 
     def _predecessor(self, born: float, walk: int, *, met_before: bool) -> str | None:
         """Find the id under which an item was known that was handed out again, and is listed under a new one since.
@@ -176,62 +176,62 @@ class Witness:
         Should the walk meet the old id after all, the two have swapped lives that are alike, and the sum is right.
         """
         coarse = born.is_integer()  # many may be born in one second: then both must be on the same side of what was met
-        for item_id, life in self._alike(born):
-            unmet = life.walk < walk and (not coarse or self.met.cover(born, item_id) == met_before)
-            if unmet and (life.waits or (met_before and not life.over)):
+        for item_id, seen in self._alike(born):
+            unmet = seen.walk < walk and (not coarse or self.met.cover(born, item_id) == met_before)
+            if unmet and (seen.waits or (met_before and not seen.is_finished)):
                 return item_id
         return None
 
-    def _note_stranger(self, item: WorkItem, born: float, sight: Sight) -> None:
+    def _note_unclaimed(self, item: WorkItem, born: float, observation: Observation) -> None:
         """Keep an item that nobody remembers, if it may be one that got a new id and ended before it was seen again."""
-        if any(_may_become(life, item) for _, life in self._alike(born)):
-            self._strangers[item.id] = (item, sight)
+        if any(_may_become(seen, item) for _, seen in self._alike(born)):
+            self._unclaimed[item.id] = (item, observation)
 
     def _find_successor(self, item_id: str) -> None:
-        life = self._life_by_id[item_id]
-        for item, sight in self._strangers.values():
-            if born_at(item) == life.born_at and _may_become(life, item):
-                del self._strangers[item.id]
+        seen = self._seen_by_id[item_id]
+        for item, observation in self._unclaimed.values():
+            if first_instant(item) == seen.first_instant and _may_become(seen, item):
+                del self._unclaimed[item.id]
                 self.renamed(item_id, item.id)
-                self.see(item, sight)
+                self.observe(item, observation)
                 return
 
-    def _take_as_told(self, item: WorkItem, life: _Life) -> None:
-        life.acknowledged_at = _acknowledged_at(item)
-        life.started_at = _started_at(item)
-        life.over = over(item)
+    def _take_as_emitted(self, item: WorkItem, seen: _SeenItem) -> None:
+        seen.acknowledged_at = _acknowledged_at(item)
+        seen.started_at = _started_at(item)
+        seen.is_finished = is_finished(item)
 
-    def _tell(self, item: WorkItem, life: _Life) -> None:
-        acknowledged_at, started_at, is_over = _acknowledged_at(item), _started_at(item), over(item)
-        if _is_news(acknowledged_at, life.acknowledged_at):
-            life.acknowledged_at = acknowledged_at
-            self._append(Step.ACKNOWLEDGED, item, acknowledged_at, life)
-        if _is_news(started_at, life.started_at):
-            life.started_at = started_at
-            self._append(Step.STARTED, item, started_at, life)
-        if is_over and not life.over:
-            life.over = True
-            self._append(Step.STOPPED, item, item.stopped_at, life)
+    def _emit_steps(self, item: WorkItem, seen: _SeenItem) -> None:
+        acknowledged_at, started_at, is_over = _acknowledged_at(item), _started_at(item), is_finished(item)
+        if _is_news(acknowledged_at, seen.acknowledged_at):
+            seen.acknowledged_at = acknowledged_at
+            self._emit(Step.ACKNOWLEDGED, item, acknowledged_at, seen)
+        if _is_news(started_at, seen.started_at):
+            seen.started_at = started_at
+            self._emit(Step.STARTED, item, started_at, seen)
+        if is_over and not seen.is_finished:
+            seen.is_finished = True
+            self._emit(Step.STOPPED, item, item.stopped_at, seen)
 
-    def _append(self, step: Step, item: WorkItem, at: float | None, life: _Life) -> None:
+    def _emit(self, step: Step, item: WorkItem, at: float | None, seen: _SeenItem) -> None:
         undated = at is None or at == LONG_AGO
-        if not self.baseline and (undated or (at is not None and at > life.deaf_until)):
+        if not self.baseline and (undated or (at is not None and at > seen.silent_until)):
             self._transitions.append(Transition(step, item))
 
-    def _keep(self, item_id: str, life: _Life) -> None:
-        self._life_by_id[item_id] = life
-        self._ids_by_birth.setdefault(life.born_at, {})[item_id] = None
+    def _keep(self, item_id: str, seen: _SeenItem) -> None:
+        self._seen_by_id[item_id] = seen
+        self._ids_by_birth.setdefault(seen.first_instant, {})[item_id] = None
 
     def _forget(self, item_id: str) -> None:
-        birth = self._life_by_id.pop(item_id).born_at
+        birth = self._seen_by_id.pop(item_id).first_instant
         alike = self._ids_by_birth[birth]
         del alike[item_id]
         if not alike:
             del self._ids_by_birth[birth]
 
-    def _alike(self, birth: float) -> Iterator[tuple[str, _Life]]:
+    def _alike(self, birth: float) -> Iterator[tuple[str, _SeenItem]]:
         for item_id in islice(self._ids_by_birth.get(birth, ()), ALIKE_LIMIT):
-            yield item_id, self._life_by_id[item_id]
+            yield item_id, self._seen_by_id[item_id]
 
 
 def _acknowledged_at(item: WorkItem) -> float | None:
@@ -246,11 +246,11 @@ def _started_at(item: WorkItem) -> float | None:
     return LONG_AGO if item.state is State.ACTIVE else None
 
 
-def _is_news(at: float | None, told_at: float | None) -> bool:
-    if at is None or at == told_at:
+def _is_news(at: float | None, emitted_at: float | None) -> bool:
+    if at is None or at == emitted_at:
         return False
-    return told_at is None or LONG_AGO not in {at, told_at}
+    return emitted_at is None or LONG_AGO not in {at, emitted_at}
 
 
-def _may_become(life: _Life, item: WorkItem) -> bool:
-    return not life.over and item.stopped_at is not None and item.stopped_at > life.seen_at - CLOCK_ERROR_S
+def _may_become(seen: _SeenItem, item: WorkItem) -> bool:
+    return not seen.is_finished and item.stopped_at is not None and item.stopped_at > seen.seen_at - CLOCK_ERROR_S

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from exporter.api.wire import WorkItem
-    from exporter.listing.bookmarks import Cut
+    from exporter.listing.bookmarks import Bookmark
 
-EVIDENCE = 8
+MIN_ORDERED_PAIRS = 8
 """Pairs of items that agree before an order is believed: by chance that happens to one unordered list in 180,000."""
-PATIENCE = 3
+MAX_IDLE_PAGES = 3
 """Pages in a row that bring nothing new. Items that arrive push old ones onto the next page, but not for long."""
 REMEMBERED = 2000
 INFINITY = float("inf")
@@ -35,7 +35,7 @@ class Contradiction(Exception):  # noqa: N818 - the list contradicts itself; not
         self.disorder = disorder
 
 
-class Bearing:
+class OrderDetector:
     """Learns the order of the list from the creation times on its pages."""
 
     def __init__(self) -> None:
@@ -58,12 +58,12 @@ class Bearing:
     def _order(self) -> Order:
         if self._illegible or (self._rising and self._falling):
             return Order.NEITHER
-        if max(self._rising, self._falling) < EVIDENCE:
+        if max(self._rising, self._falling) < MIN_ORDERED_PAIRS:
             return Order.UNKNOWN
         return Order.OLDEST_FIRST if self._rising else Order.NEWEST_FIRST
 
 
-class Loop:
+class CycleDetector:
     """Notices that cursors go round in circles, in the memory of one cursor (Brent's algorithm)."""
 
     def __init__(self) -> None:
@@ -83,35 +83,35 @@ class Loop:
 
 @dataclass(slots=True, eq=False)
 class Walk:
-    """`cut`: where it goes on. `cutoff`: nothing can be inserted any more among what was created earlier.
+    """`bookmark`: where it goes on. `watermark`: nothing can be inserted any more among what was created earlier.
 
-    `edge` and `edge_ids`: the greatest `w` met and the items met there.
-    `first_settled`, `first_known`: the offsets of the first item created before `cutoff`, and of the first that an earlier
-    walk had settled. `cuts`: those through which live items can be read again.
+    `edge` and `edge_ids`: the greatest `sort_key` met and the items met there.
+    `first_settled`, `first_known`: the offsets of the first item created before `watermark`, and of the first that an earlier
+    walk had settled. `bookmarks`: those through which live items can be read again.
     """
 
     number: int
     started_in: int
-    cut: Cut
+    bookmark: Bookmark
     began_at: float = 0.0
-    cutoff: float = -INFINITY
+    watermark: float = -INFINITY
     pages: int = 0
     edge: float = -INFINITY
     edge_ids: set[str] = field(default_factory=set)
     first_settled: int | None = None
     first_known: int | None = None
-    cuts: list[Cut] = field(default_factory=list)
-    bearing: Bearing = field(default_factory=Bearing)
-    loop: Loop = field(default_factory=Loop)
+    bookmarks: list[Bookmark] = field(default_factory=list)
+    order_detector: OrderDetector = field(default_factory=OrderDetector)
+    cycle_detector: CycleDetector = field(default_factory=CycleDetector)
     recent_ids: dict[str, None] = field(default_factory=dict)
     idle_pages: int = 0
 
-    def advance(self, w: float, item_id: str) -> bool:
+    def advance(self, sort_key: float, item_id: str) -> bool:
         """Move the edge over an item of an ordered list. Tells whether the item lies beyond what was met."""
-        if w > self.edge:
-            self.edge, self.edge_ids = w, {item_id}
+        if sort_key > self.edge:
+            self.edge, self.edge_ids = sort_key, {item_id}
             return True
-        if w == self.edge and item_id not in self.edge_ids:
+        if sort_key == self.edge and item_id not in self.edge_ids:
             self.edge_ids.add(item_id)
             return True
         return False
@@ -130,5 +130,5 @@ class Walk:
         self.idle_pages = 0 if got_on else self.idle_pages + 1
         if cursor is None:
             return
-        if self.idle_pages >= PATIENCE or self.loop.closes(cursor):
+        if self.idle_pages >= MAX_IDLE_PAGES or self.cycle_detector.closes(cursor):
             raise Contradiction("the list does not end")

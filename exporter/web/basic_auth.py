@@ -41,7 +41,7 @@ class OverrunError(Exception):
     """More logins wait than will be looked at soon."""
 
 
-class Passwords:
+class PasswordVerifier:
     """Verifies passwords: bcrypt in a thread of its own, one at a time; what was right once is remembered.
 
     An unknown user and a password that is too long cost the same time as a wrong password. Only right ones are remembered, so
@@ -64,7 +64,7 @@ class Passwords:
     async def admits(self, user: bytes, password: bytes, hash_by_user: Mapping[str, Secret]) -> bool:
         """Tell whether the password is the user's. Raises OverrunError."""
         known = {name.encode(): hashed.reveal().encode() for name, hashed in hash_by_user.items()}
-        hashed = known.get(user) or self._decoy(user, list(known.values()))
+        hashed = known.get(user) or self._dummy_hash(user, list(known.values()))
         digest = self._digest(user, hashed, password)
         if digest in self._admitted:
             return True
@@ -88,7 +88,7 @@ class Passwords:
             self._admitted.clear()
         self._admitted.add(digest)
 
-    def _decoy(self, user: bytes, hashes: list[bytes]) -> bytes:
+    def _dummy_hash(self, user: bytes, hashes: list[bytes]) -> bytes:
         """Return the hash to check an unknown user's password against: always the same one, of a cost that somebody's has."""
         choice = int.from_bytes(self._digest(user)[:8], "big") % len(hashes)
         return hashes[choice]
@@ -98,13 +98,13 @@ class Passwords:
         return hmac.digest(self._key, message, hashlib.sha256)
 
 
-class Login:
+class BasicAuthMiddleware:
     """The ASGI application behind its door. `users` and `headers` are asked for at each request."""
 
     def __init__(
         self,
         app: ASGIApp,
-        passwords: Passwords,
+        passwords: PasswordVerifier,
         *,
         users: Callable[[], Mapping[str, Secret]],
         headers: Callable[[], Mapping[str, str]],

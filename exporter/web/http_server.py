@@ -61,7 +61,7 @@ class Limits:
         }[phase]
 
 
-class _Visitor(Protocol):
+class _Client(Protocol):
     """A connection as the hall sees it. `since`: when its phase began, on the loop's clock."""
 
     phase: Phase
@@ -70,7 +70,7 @@ class _Visitor(Protocol):
     def abort(self) -> None: ...
 
 
-class _Hall:
+class _ConnectionTable:
     """All open connections. When it is full, whoever has kept us waiting longest makes room for who comes in."""
 
     def __init__(self, limits: Limits) -> None:
@@ -79,46 +79,46 @@ class _Hall:
         # Warnings here are about what clients send: a line for each would let them fill the log.
         self.logger.setLevel(logging.ERROR)
         self.handshakes: set[asyncio.Task[None]] = set()
-        self._inside: set[_Visitor] = set()
-        self._stalled: dict[_Visitor, None] = {}
+        self._connected: set[_Client] = set()
+        self._stalled: dict[_Client, None] = {}
 
-    def enter(self, visitor: _Visitor) -> None:
-        if len(self._inside) >= self.limits.connections:
+    def enter(self, client: _Client) -> None:
+        if len(self._connected) >= self.limits.connections:
             self._make_room()
-        self._inside.add(visitor)
+        self._connected.add(client)
 
-    def leave(self, visitor: _Visitor) -> None:
-        self._inside.discard(visitor)
-        self._stalled.pop(visitor, None)
+    def leave(self, client: _Client) -> None:
+        self._connected.discard(client)
+        self._stalled.pop(client, None)
 
-    def stall(self, visitor: _Visitor) -> None:
+    def stall(self, client: _Client) -> None:
         """Note that a client doesn't read its answer. The memory for answers is bounded by how many such there may be."""
-        self._stalled[visitor] = None
+        self._stalled[client] = None
         if len(self._stalled) > self.limits.stalled:
             next(iter(self._stalled)).abort()
 
-    def flow(self, visitor: _Visitor) -> None:
-        self._stalled.pop(visitor, None)
+    def flow(self, client: _Client) -> None:
+        self._stalled.pop(client, None)
 
     def clear(self) -> None:
-        for visitor in list(self._inside):
-            visitor.abort()
+        for client in list(self._connected):
+            client.abort()
 
     def _make_room(self) -> None:
         for phase in (Phase.LEAVING, Phase.RECEIVING, Phase.IDLE, Phase.ANSWERING):
-            waiting = [visitor for visitor in self._inside if visitor.phase is phase]
+            waiting = [client for client in self._connected if client.phase is phase]
             if waiting:
-                min(waiting, key=lambda visitor: visitor.since).abort()
+                min(waiting, key=lambda client: client.since).abort()
                 return
 
 
 class _Connection(H11Protocol):
     """uvicorn's connection with a deadline for all that waits for the client, and headers taken in small pieces."""
 
-    def __init__(self, hall: _Hall, **uvicorns: Any) -> None:
+    def __init__(self, table: _ConnectionTable, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
-        self.logger = hall.logger
-        self._hall = hall
+        self.logger = table.logger
+        self._table = table
         self._deadline: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None
         self._made = False
@@ -129,7 +129,7 @@ class _Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
         super().connection_made(transport)
         self._made = True
-        self._hall.enter(self)
+        self._table.enter(self)
         self._begin(Phase.RECEIVING)
         for data in self._early:
             self.data_received(data)
@@ -161,7 +161,7 @@ class _Connection(H11Protocol):
             self.loop.call_later(GOODBYE_S, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._hall.leave(self)
+        self._table.leave(self)
         for timer in (self._deadline, self._reading):
             if timer is not None:
                 timer.cancel()
@@ -171,18 +171,18 @@ class _Connection(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._reading = self._reading or self.loop.call_later(self._hall.limits.read_s, self.abort)
-        self._hall.stall(self)
+        self._reading = self._reading or self.loop.call_later(self._table.limits.read_s, self.abort)
+        self._table.stall(self)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._hall.flow(self)
+        self._table.flow(self)
         if self._reading is not None:
             self._reading.cancel()
             self._reading = None
 
     def abort(self) -> None:
-        self._hall.leave(self)
+        self._table.leave(self)
         _reset(self.transport)
 
     def _observe(self) -> None:
@@ -201,15 +201,15 @@ class _Connection(H11Protocol):
         self.phase, self.since = phase, self.loop.time()
         if self._deadline is not None:
             self._deadline.cancel()
-        patience_s = self._hall.limits.patience_s(phase)
+        patience_s = self._table.limits.patience_s(phase)
         self._deadline = None if patience_s is None else self.loop.call_later(patience_s, self.abort)
 
 
 class _Handshake(asyncio.Protocol):
     """A connection before TLS: counted from its first moment on, and accepted with the certificate that is in force then."""
 
-    def __init__(self, hall: _Hall, tls: ssl.SSLContext, connection: _Connection) -> None:
-        self._hall = hall
+    def __init__(self, table: _ConnectionTable, tls: ssl.SSLContext, connection: _Connection) -> None:
+        self._table = table
         self._tls = tls
         self._connection = connection
         self.phase = Phase.RECEIVING
@@ -218,17 +218,17 @@ class _Handshake(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 -- what a stream server hands out
         self._transport = transport
-        self._hall.enter(self)
+        self._table.enter(self)
         shaking_hands = self._connection.loop.create_task(self._shake_hands())
-        self._hall.handshakes.add(shaking_hands)
-        shaking_hands.add_done_callback(self._hall.handshakes.discard)
+        self._table.handshakes.add(shaking_hands)
+        shaking_hands.add_done_callback(self._table.handshakes.discard)
 
     def abort(self) -> None:
-        self._hall.leave(self)
+        self._table.leave(self)
         _reset(self._transport)
 
     async def _shake_hands(self) -> None:
-        limits = self._hall.limits
+        limits = self._table.limits
         try:
             encrypted = await self._connection.loop.start_tls(
                 self._transport,
@@ -239,10 +239,10 @@ class _Handshake(asyncio.Protocol):
                 ssl_shutdown_timeout=limits.leave_s,
             )
         except OSError as failed:  # ssl.SSLError and the timeout are such
-            self._hall.logger.debug("TLS handshake failed: %s", failed)
+            self._table.logger.debug("TLS handshake failed: %s", failed)
             return
         finally:
-            self._hall.leave(self)
+            self._table.leave(self)
         if encrypted is not None and not encrypted.is_closing():
             self._connection.connection_made(encrypted)
 
@@ -256,7 +256,7 @@ def _reset(transport: asyncio.Transport) -> None:
     transport.abort()
 
 
-class _Bodies:
+class _BodyLimit:
     """Refuses requests whose body is long or of unknown length: no route takes one."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
@@ -293,39 +293,39 @@ async def serve(
 
     `tls`: asked for at each new connection.
     """
-    hall = _Hall(limits or Limits())
-    server = _Server(_uvicorn_config(app, hall, tls))
+    table = _ConnectionTable(limits or Limits())
+    server = _Server(_uvicorn_config(app, table, tls))
 
     async def end() -> None:
         await stop.wait()
         server.should_exit = True
-        await anyio.sleep(hall.limits.drain_s - GOODBYE_S)
-        hall.clear()
+        await anyio.sleep(table.limits.drain_s - GOODBYE_S)
+        table.clear()
         for answering in list(server.server_state.tasks):
             answering.cancel()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(end)
         await server.serve(sockets=list(sockets))
-        hall.clear()
+        table.clear()
         tasks.cancel_scope.cancel()
 
 
-def _uvicorn_config(app: ASGIApp, hall: _Hall, tls: Callable[[], ssl.SSLContext | None]) -> uvicorn.Config:
+def _uvicorn_config(app: ASGIApp, table: _ConnectionTable, tls: Callable[[], ssl.SSLContext | None]) -> uvicorn.Config:
     def accept(**uvicorns: Any) -> asyncio.Protocol:
-        connection, context = _Connection(hall, **uvicorns), tls()
-        return connection if context is None else _Handshake(hall, context, connection)
+        connection, context = _Connection(table, **uvicorns), tls()
+        return connection if context is None else _Handshake(table, context, connection)
 
     return uvicorn.Config(
-        _Bodies(app, hall.limits.body_bytes),
+        _BodyLimit(app, table.limits.body_bytes),
         http=cast("type[asyncio.Protocol]", accept),  # called, never looked at
-        h11_max_incomplete_event_size=hall.limits.header_bytes,
+        h11_max_incomplete_event_size=table.limits.header_bytes,
         ws="none",
         lifespan="off",
         access_log=False,
         log_config=None,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=int(hall.limits.keep_alive_s),
-        timeout_graceful_shutdown=int(hall.limits.drain_s),
+        timeout_keep_alive=int(table.limits.keep_alive_s),
+        timeout_graceful_shutdown=int(table.limits.drain_s),
     )

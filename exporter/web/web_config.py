@@ -15,7 +15,7 @@ from exporter.config.load import read_file
 from exporter.config.model import ConfigError
 from exporter.config.secret import Secret
 from exporter.config.tls_files import authorities_in, file_in, pair_problem
-from exporter.config.yaml_document import Document, RefusedError, Section, choice, flag, text
+from exporter.config.yaml_document import Document, InvalidValue, Section, choice, flag, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -198,7 +198,7 @@ def _client_auth(node: yaml.Node) -> ClientAuth:
     for auth in CLIENT_AUTHS:
         if name == auth:
             return auth
-    raise RefusedError(f"{name} is not supported, a certificate is always verified: use {_UNVERIFIED[name]}")
+    raise InvalidValue(f"{name} is not supported, a certificate is always verified: use {_UNVERIFIED[name]}")
 
 
 def _handshake(section: Section) -> tuple[TlsVersion, TlsVersion, tuple[str, ...]]:
@@ -221,13 +221,13 @@ def _version(node: yaml.Node) -> TlsVersion:
     for version in _VERSION_BY_NAME:
         if name == version:
             return version
-    raise RefusedError(f"{name} is not supported, it is broken: use TLS12 or TLS13")
+    raise InvalidValue(f"{name} is not supported, it is broken: use TLS12 or TLS13")
 
 
 def _suite(node: yaml.Node) -> str:
     name = text(expected="the name of a cipher suite")(node)
     if name not in _OPENSSL_SUITE_BY_NAME and name not in _TLS13_SUITES:
-        raise RefusedError("unknown or insecure: expected one of Go's crypto/tls.CipherSuites")
+        raise InvalidValue("unknown or insecure: expected one of Go's crypto/tls.CipherSuites")
     return name
 
 
@@ -255,7 +255,7 @@ def _header_value(allowed: tuple[str, ...]) -> Callable[[yaml.Node], str]:
             return ""
         value = read(node)
         if allowed and value not in allowed:
-            raise RefusedError(f"expected {' or '.join(allowed)}")
+            raise InvalidValue(f"expected {' or '.join(allowed)}")
         return value
 
     return checked
@@ -274,5 +274,5 @@ def _hash(node: yaml.Node) -> Secret:
     value = text(matching=_HASH, expected=_HASH_EXPECTED)(node)
     match = _HASH.fullmatch(value)
     if match and int(match["cost"]) > _COST_LIMIT:
-        raise RefusedError(f"a cost above {_COST_LIMIT} takes longer than a scrape may")
+        raise InvalidValue(f"a cost above {_COST_LIMIT} takes longer than a scrape may")
     return Secret(value)

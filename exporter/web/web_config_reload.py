@@ -36,7 +36,7 @@ class _Rules:
     seen: object
 
 
-class Doorkeeper:
+class ReloadingWebConfig:
     """Raises ConfigError when it is made with a file that can't be used. Without a file everybody may come in."""
 
     def __init__(self, path: Path | None, log: Log) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import anyio
 import pytest
 
-from exporter.api.admission import Admission, Throttled, Turn
-from exporter.api.budget import Budget, Spend
+from exporter.api.admission import Admission, CallRequest, Throttled
+from exporter.api.budget import Budget, Priority
 
 pytestmark = pytest.mark.anyio
 PLENTY = 1_000_000
@@ -33,13 +33,13 @@ class Calls:
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self._end: dict[str, asyncio.Event] = {}
 
-    def start(self, name: str, turn: Turn) -> None:
+    def start(self, name: str, turn: CallRequest) -> None:
         self._end[name] = asyncio.Event()
         self.tasks[name] = asyncio.get_running_loop().create_task(self._call(name, turn))
 
-    async def _call(self, name: str, turn: Turn) -> None:
+    async def _call(self, name: str, turn: CallRequest) -> None:
         try:
-            async with self.admission.turn(turn):
+            async with self.admission.slot(turn):
                 self.running.append(name)
                 self.order.append(name)
                 try:
@@ -76,19 +76,19 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-def stats(stale_since: float = 0.0, *, suspect: bool = False) -> Turn:
-    return Turn(spend=Spend.STATS, stale_since=stale_since, suspect=suspect)
+def stats(stale_since: float = 0.0, *, suspect: bool = False) -> CallRequest:
+    return CallRequest(priority=Priority.STATS, stale_since=stale_since, suspect=suspect)
 
 
 TURNS = {
-    "unread stats": Turn(spend=Spend.STATS),
+    "unread stats": CallRequest(priority=Priority.STATS),
     "stalest stats": stats(1.0),
     "stats": stats(2.0),
-    "stalest open end": Turn(spend=Spend.OPEN_END, stale_since=0.5),
-    "open end": Turn(spend=Spend.OPEN_END, stale_since=9.0),
-    "segment": Turn(spend=Spend.SEGMENT, stale_since=0.0),
-    "history": Turn(spend=Spend.BACKFILL),
-    "resync": Turn(spend=Spend.RESYNC),
+    "stalest open end": CallRequest(priority=Priority.OPEN_END, stale_since=0.5),
+    "open end": CallRequest(priority=Priority.OPEN_END, stale_since=9.0),
+    "segment": CallRequest(priority=Priority.SEGMENT, stale_since=0.0),
+    "history": CallRequest(priority=Priority.BACKFILL),
+    "resync": CallRequest(priority=Priority.RESYNC),
 }
 
 
@@ -141,7 +141,7 @@ async def test_no_more_calls_run_at_once_than_there_are_slots() -> None:
 async def test_a_call_that_fails_gives_its_slot_back() -> None:
     calls = Calls(concurrency=1)
     with pytest.raises(ZeroDivisionError):
-        async with calls.admission.turn(stats()):
+        async with calls.admission.slot(stats()):
             raise ZeroDivisionError
     assert await calls.free_slots() == 1
 
@@ -170,7 +170,7 @@ async def test_a_single_slot_is_for_environments_that_hung_once_no_other_wants_i
     calls = Calls(concurrency=1)
     calls.start("suspect", stats(0.0, suspect=True))
     calls.start("sound stats", stats(5.0))
-    calls.start("sound list", Turn(spend=Spend.SEGMENT, stale_since=5.0))
+    calls.start("sound list", CallRequest(priority=Priority.SEGMENT, stale_since=5.0))
     await settled()
     assert calls.running == ["sound stats"]
     await calls.end_all()
@@ -219,7 +219,7 @@ async def test_a_refusal_by_the_api_sends_away_all_who_wait_for_a_slot() -> None
     for number in range(6):
         calls.start(str(number), stats(number))
     await settled()
-    calls.admission.refused(30.0)
+    calls.admission.rate_limited(30.0)
     calls.end("0")
     await settled()
     assert (calls.running, sorted(calls.throttled)) == (["1"], ["2", "3", "4", "5"])
@@ -294,7 +294,7 @@ async def test_who_gives_up_in_the_instant_of_the_grant_leaks_no_slot() -> None:
 
 async def test_who_gives_up_in_the_instant_of_the_refusal_leaves_no_trace() -> None:
     calls = Calls(per_minute=2, concurrency=1)
-    calls.budget.refused(10.0, now=0.0)
+    calls.budget.rate_limited(10.0, now=0.0)
     calls.start("gives up", stats())
     await asyncio.sleep(0)
     calls.admission._dispatch()
@@ -309,7 +309,7 @@ async def test_a_scope_that_is_over_leaks_no_slot() -> None:
     calls.start("running", stats())
     await settled()
     with anyio.move_on_after(0):
-        async with calls.admission.turn(stats()):
+        async with calls.admission.slot(stats()):
             pytest.fail("there was no free slot")
     await calls.end_all()
     assert await calls.free_slots() == 1
@@ -323,7 +323,7 @@ async def test_however_many_give_up_at_any_moment_no_slot_is_lost_and_none_is_do
         calls.now += 0.5
         action = chance.random()
         if action < 0.5:
-            calls.start(str(step), Turn(spend=chance.choice(list(Spend)), suspect=chance.random() < 0.4))
+            calls.start(str(step), CallRequest(priority=chance.choice(list(Priority)), suspect=chance.random() < 0.4))
         elif action < 0.75 and calls.tasks:
             chance.choice(list(calls.tasks.values())).cancel()
         elif calls.running:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.api.budget import Budget, Spend
+from exporter.api.budget import Budget, Priority
 
 MIN_INTERVAL_S = 10.0
 
@@ -21,7 +21,7 @@ def new_budget(*, per_minute: int = 120, now: float = 0.0, jitter: float = 0.5) 
 def drained(budget: Budget, now: float) -> int:
     """Take stats' tokens until none is left; return how many there were."""
     taken = 0
-    while budget.take(Spend.STATS, environment_id=None, now=now):
+    while budget.take(Priority.STATS, environment_id=None, now=now):
         taken += 1
     return taken
 
@@ -54,7 +54,7 @@ def test_tokens_come_back_at_the_rate_and_never_above_the_burst() -> None:
 
 def test_a_budget_of_one_a_minute_is_one_call_a_minute() -> None:
     budget = new_budget(per_minute=1)
-    calls = [now for now in range(601) if budget.take(Spend.STATS, environment_id=None, now=float(now))]
+    calls = [now for now in range(601) if budget.take(Priority.STATS, environment_id=None, now=float(now))]
     assert calls == list(range(0, 601, 60))
 
 
@@ -67,20 +67,22 @@ def test_a_clock_that_stands_still_yields_nothing() -> None:
 @given(
     per_minute=st.integers(1, 600),
     asked=st.lists(
-        st.tuples(st.floats(0, 5), st.sampled_from(Spend), st.integers(0, 3), st.booleans()), min_size=1, max_size=120
+        st.tuples(st.floats(0, 5), st.sampled_from(Priority), st.integers(0, 3), st.booleans()),
+        min_size=1,
+        max_size=120,
     ),
     refusals=st.lists(st.tuples(st.integers(0, 119), st.none() | st.floats(0, 400)), max_size=3),
 )
 def test_no_window_ever_sees_more_than_the_budget_and_the_burst(
-    per_minute: int, asked: list[tuple[float, Spend, int, bool]], refusals: list[tuple[int, float | None]]
+    per_minute: int, asked: list[tuple[float, Priority, int, bool]], refusals: list[tuple[int, float | None]]
 ) -> None:
     budget, now, calls = new_budget(per_minute=per_minute), 0.0, []
     for position, (passed_s, spend, environment, new_scrape) in enumerate(asked):
         now += passed_s
         if new_scrape:
-            budget.expect([f"env_{number}" for number in range(4)], now=now)
+            budget.register_demand([f"env_{number}" for number in range(4)], now=now)
         for retry_after_s in (wait for at, wait in refusals if at == position):
-            budget.refused(retry_after_s, now=now)
+            budget.rate_limited(retry_after_s, now=now)
         calls += [now for _ in range(40) if budget.take(spend, environment_id=f"env_{environment}", now=now)]
     burst = max(1.0, per_minute / 2)
     for window_s in (1.0, 10.0, 60.0, 600.0):
@@ -101,55 +103,55 @@ def test_a_smaller_budget_holds_at_once_and_a_larger_one_has_to_fill_up() -> Non
 
 def test_the_listing_leaves_a_token_for_every_environment_whose_stats_are_due() -> None:
     budget = new_budget(per_minute=120)
-    budget.expect([f"env_{number}" for number in range(50)], now=0.0)
-    opened = [number for number in range(50) if budget.take(Spend.OPEN_END, environment_id=f"env_{number}", now=0.0)]
+    budget.register_demand([f"env_{number}" for number in range(50)], now=0.0)
+    opened = [number for number in range(50) if budget.take(Priority.OPEN_END, environment_id=f"env_{number}", now=0.0)]
     assert (len(opened), drained(budget, 0.0)) == (10, 50)
 
 
 def test_segments_leave_a_token_for_every_open_end_as_well() -> None:
     budget = new_budget(per_minute=120)
-    budget.expect([f"env_{number}" for number in range(25)], now=0.0)
-    segments = sum(budget.take(Spend.SEGMENT, environment_id="env_0", now=0.0) for _ in range(60))
+    budget.register_demand([f"env_{number}" for number in range(25)], now=0.0)
+    segments = sum(budget.take(Priority.SEGMENT, environment_id="env_0", now=0.0) for _ in range(60))
     assert (segments, drained(budget, 0.0)) == (10, 50)
 
 
-@pytest.mark.parametrize("spend", [Spend.OPEN_END, Spend.SEGMENT, Spend.BACKFILL])
-def test_the_listing_may_spend_what_stats_will_have_back_when_they_fall_due(spend: Spend) -> None:
+@pytest.mark.parametrize("spend", [Priority.OPEN_END, Priority.SEGMENT, Priority.BACKFILL])
+def test_the_listing_may_spend_what_stats_will_have_back_when_they_fall_due(spend: Priority) -> None:
     budget = new_budget(per_minute=120)
-    budget.expect(["env_a"], now=0.0)
-    for each in (Spend.STATS, Spend.OPEN_END):
+    budget.register_demand(["env_a"], now=0.0)
+    for each in (Priority.STATS, Priority.OPEN_END):
         assert budget.take(each, environment_id="env_a", now=0.0)
     assert sum(budget.take(spend, environment_id="env_a", now=0.0) for _ in range(60)) == 58
 
 
 def test_an_open_end_is_read_only_with_the_segments_that_went_with_it_last_time() -> None:
     budget = new_budget(per_minute=120)
-    budget.expect(["env_a", "env_b"], now=0.0)
-    assert budget.take(Spend.OPEN_END, environment_id="env_a", now=0.0)
+    budget.register_demand(["env_a", "env_b"], now=0.0)
+    assert budget.take(Priority.OPEN_END, environment_id="env_a", now=0.0)
     for _ in range(3):
-        assert budget.take(Spend.SEGMENT, environment_id="env_a", now=0.0)
-    budget.expect(["env_a", "env_b"], now=10.0)
+        assert budget.take(Priority.SEGMENT, environment_id="env_a", now=0.0)
+    budget.register_demand(["env_a", "env_b"], now=10.0)
     while budget.available(10.0) > 5:
-        assert budget.take(Spend.STATS, environment_id=None, now=10.0)
-    assert not budget.take(Spend.OPEN_END, environment_id="env_a", now=10.0)
-    budget.expect(["env_a", "env_b"], now=10.5)
-    assert budget.take(Spend.OPEN_END, environment_id="env_a", now=10.5)
-    assert not budget.take(Spend.OPEN_END, environment_id="env_b", now=10.5)
+        assert budget.take(Priority.STATS, environment_id=None, now=10.0)
+    assert not budget.take(Priority.OPEN_END, environment_id="env_a", now=10.0)
+    budget.register_demand(["env_a", "env_b"], now=10.5)
+    assert budget.take(Priority.OPEN_END, environment_id="env_a", now=10.5)
+    assert not budget.take(Priority.OPEN_END, environment_id="env_b", now=10.5)
     for _ in range(3):
-        assert budget.take(Spend.SEGMENT, environment_id="env_a", now=10.5)
-    assert not budget.take(Spend.SEGMENT, environment_id="env_a", now=10.5)
+        assert budget.take(Priority.SEGMENT, environment_id="env_a", now=10.5)
+    assert not budget.take(Priority.SEGMENT, environment_id="env_a", now=10.5)
 
 
 def test_what_was_booked_and_not_asked_for_is_free_again_after_the_scrape() -> None:
     budget = new_budget(per_minute=120)
-    budget.expect(["env_a"], now=0.0)
-    for spend in (Spend.OPEN_END, Spend.SEGMENT, Spend.SEGMENT):
+    budget.register_demand(["env_a"], now=0.0)
+    for spend in (Priority.OPEN_END, Priority.SEGMENT, Priority.SEGMENT):
         assert budget.take(spend, environment_id="env_a", now=0.0)
-    budget.expect(["env_a"], now=60.0)
-    assert budget.take(Spend.OPEN_END, environment_id="env_a", now=60.0)
-    assert sum(budget.take(Spend.BACKFILL, environment_id="env_a", now=60.0) for _ in range(60)) == 56
-    budget.expect(["env_a"], now=80.0)
-    assert sum(budget.take(Spend.BACKFILL, environment_id="env_a", now=80.0) for _ in range(60)) == 41
+    budget.register_demand(["env_a"], now=60.0)
+    assert budget.take(Priority.OPEN_END, environment_id="env_a", now=60.0)
+    assert sum(budget.take(Priority.BACKFILL, environment_id="env_a", now=60.0) for _ in range(60)) == 56
+    budget.register_demand(["env_a"], now=80.0)
+    assert sum(budget.take(Priority.BACKFILL, environment_id="env_a", now=80.0) for _ in range(60)) == 41
 
 
 def test_the_booking_never_keeps_a_small_budget_from_reading_at_all() -> None:
@@ -160,50 +162,52 @@ def test_the_booking_never_keeps_a_small_budget_from_reading_at_all() -> None:
 
 def test_background_work_leaves_half_of_the_burst() -> None:
     budget = new_budget(per_minute=120)
-    assert sum(budget.take(Spend.RESYNC, environment_id=None, now=0.0) for _ in range(60)) == 30
-    assert budget.take(Spend.BACKFILL, environment_id=None, now=0.0)
+    assert sum(budget.take(Priority.RESYNC, environment_id=None, now=0.0) for _ in range(60)) == 30
+    assert budget.take(Priority.BACKFILL, environment_id=None, now=0.0)
 
 
 def test_what_nobody_has_asked_for_lately_reserves_nothing() -> None:
     budget = new_budget(per_minute=120)
-    budget.expect([f"env_{number}" for number in range(60)], now=0.0)
-    assert not budget.take(Spend.OPEN_END, environment_id="env_0", now=0.0)
-    budget.expect(["env_0"], now=301.0)
-    assert sum(budget.take(Spend.OPEN_END, environment_id="env_0", now=301.0) for _ in range(60)) == 59
+    budget.register_demand([f"env_{number}" for number in range(60)], now=0.0)
+    assert not budget.take(Priority.OPEN_END, environment_id="env_0", now=0.0)
+    budget.register_demand(["env_0"], now=301.0)
+    assert sum(budget.take(Priority.OPEN_END, environment_id="env_0", now=301.0) for _ in range(60)) == 59
 
 
 def test_a_refusal_of_the_listing_is_forgotten_as_soon_as_there_is_enough() -> None:
     budget = new_budget(per_minute=60)
-    budget.expect(["env_a", "env_b"], now=0.0)
+    budget.register_demand(["env_a", "env_b"], now=0.0)
     for _ in range(28):
-        assert budget.take(Spend.OPEN_END, environment_id="env_a", now=0.0)
-    assert not budget.take(Spend.OPEN_END, environment_id="env_a", now=0.0)
-    assert not budget.take(Spend.OPEN_END, environment_id="env_a", now=0.9)
-    assert budget.take(Spend.OPEN_END, environment_id="env_a", now=1.1)
-    assert not budget.take(Spend.OPEN_END, environment_id="env_a", now=1.2)
+        assert budget.take(Priority.OPEN_END, environment_id="env_a", now=0.0)
+    assert not budget.take(Priority.OPEN_END, environment_id="env_a", now=0.0)
+    assert not budget.take(Priority.OPEN_END, environment_id="env_a", now=0.9)
+    assert budget.take(Priority.OPEN_END, environment_id="env_a", now=1.1)
+    assert not budget.take(Priority.OPEN_END, environment_id="env_a", now=1.2)
 
 
 @given(
     per_minute=st.integers(30, 600),
     environments=st.integers(1, 30),
     asked=st.lists(
-        st.tuples(st.floats(0, 3), st.sampled_from(Spend), st.integers(0, 29), st.booleans()), min_size=1, max_size=150
+        st.tuples(st.floats(0, 3), st.sampled_from(Priority), st.integers(0, 29), st.booleans()),
+        min_size=1,
+        max_size=150,
     ),
 )
 def test_what_is_remembered_of_the_reserve_never_lets_the_listing_overdraw_it(
-    per_minute: int, environments: int, asked: list[tuple[float, Spend, int, bool]]
+    per_minute: int, environments: int, asked: list[tuple[float, Priority, int, bool]]
 ) -> None:
     budget, now = new_budget(per_minute=per_minute), 0.0
     ids = [f"env_{number}" for number in range(environments)]
-    budget.expect(ids, now=now)
+    budget.register_demand(ids, now=now)
     for passed_s, spend, number, new_scrape in asked:
         now += passed_s
         if new_scrape:
-            budget.expect(ids, now=now)
+            budget.register_demand(ids, now=now)
         budget.available(now)
-        exact = budget._least_left(min(spend, Spend.SEGMENT), now)
+        exact = budget._least_left(min(spend, Priority.SEGMENT), now)
         taken = budget.take(spend, environment_id=ids[number % environments], now=now)
-        assert not taken or spend is Spend.STATS or exact >= 1 - 1e-6
+        assert not taken or spend is Priority.STATS or exact >= 1 - 1e-6
 
 
 # ---- waiting out a refusal
@@ -214,19 +218,19 @@ def test_what_is_remembered_of_the_reserve_never_lets_the_listing_overdraw_it(
 )
 def test_nobody_calls_before_the_time_a_refusal_names(retry_after_s: float, wait_s: float) -> None:
     budget = new_budget(now=100.0)
-    budget.refused(retry_after_s, now=100.0)
+    budget.rate_limited(retry_after_s, now=100.0)
     assert budget.waits_until(100.0) == 100.0 + wait_s
-    for spend in Spend:
+    for spend in Priority:
         assert not budget.take(spend, environment_id=None, now=99.9 + wait_s)
     assert budget.available(99.9 + wait_s) == 0
     assert budget.waits_until(100.0 + wait_s) is None
-    assert budget.take(Spend.STATS, environment_id=None, now=102.0 + wait_s)
+    assert budget.take(Priority.STATS, environment_id=None, now=102.0 + wait_s)
 
 
 def waits_without_a_time(budget: Budget, times: int, *, now: float = 0.0) -> list[float]:
     waits = []
     for _ in range(times):
-        budget.refused(None, now=now)
+        budget.rate_limited(None, now=now)
         until = budget.waits_until(now)
         assert until is not None
         waits.append(until - now)
@@ -259,23 +263,23 @@ def test_any_other_answer_lets_the_waits_start_small_again() -> None:
 def test_refusals_of_calls_that_were_under_way_together_count_once() -> None:
     budget = new_budget(per_minute=120, jitter=0.0)
     for number in range(16):
-        budget.refused(None, now=number / 100)
+        budget.rate_limited(None, now=number / 100)
     assert budget.waits_until(0.2) == 2.5
     assert budget.limit_per_minute(2.5) == pytest.approx(60)
 
 
 def test_of_two_times_the_later_holds() -> None:
     budget = new_budget()
-    budget.refused(20.0, now=0.0)
-    budget.refused(5.0, now=1.0)
+    budget.rate_limited(20.0, now=0.0)
+    budget.rate_limited(5.0, now=1.0)
     assert budget.waits_until(1.0) == 20.0
-    budget.refused(30.0, now=2.0)
+    budget.rate_limited(30.0, now=2.0)
     assert budget.waits_until(2.0) == 32.0
 
 
 def test_after_a_refusal_the_rate_is_half_and_comes_back_by_a_tenth_a_minute() -> None:
     budget = new_budget(per_minute=120)
-    budget.refused(10.0, now=0.0)
+    budget.rate_limited(10.0, now=0.0)
     assert budget.limit_per_minute(10.0) == 60
     assert budget.limit_per_minute(70.0) == pytest.approx(72)
     assert budget.limit_per_minute(310.0) == pytest.approx(120)
@@ -284,7 +288,7 @@ def test_after_a_refusal_the_rate_is_half_and_comes_back_by_a_tenth_a_minute() -
 
 def test_after_a_refusal_the_bucket_starts_empty_and_fills_at_half_the_rate() -> None:
     budget = new_budget(per_minute=120)
-    budget.refused(10.0, now=0.0)
+    budget.rate_limited(10.0, now=0.0)
     assert drained(budget, 10.0) == 0
     assert drained(budget, 20.2) == 10
 
@@ -293,7 +297,7 @@ def test_the_rate_never_falls_below_a_sixteenth() -> None:
     budget = new_budget(per_minute=160)
     now = 0.0
     for _ in range(12):
-        budget.refused(1.0, now=now)
+        budget.rate_limited(1.0, now=now)
         now += 1.0
     assert budget.limit_per_minute(now) == pytest.approx(10, rel=0.01)
 
@@ -331,25 +335,25 @@ class Fleet:
         return self
 
     def _scrape(self, now: float) -> None:
-        self.budget.expect(self.ids, now=now)
+        self.budget.register_demand(self.ids, now=now)
         for each in self._due(self.stats_at, now):
-            if self._take(Spend.STATS, each, now):
+            if self._take(Priority.STATS, each, now):
                 self.stats_at[each] = now
         for each in self._due(self.list_at, now):
-            if self._take(Spend.OPEN_END, each, now) and self._take_segments(each, now):
+            if self._take(Priority.OPEN_END, each, now) and self._take_segments(each, now):
                 self.list_at[each] = now
                 self.walks += 1
 
     def _take_segments(self, environment_id: str, now: float) -> bool:
         """Ask for all of them at once, as the listing does; return whether all could be read."""
         wanted = self.list_calls - 1
-        return sum(self._take(Spend.SEGMENT, environment_id, now) for _ in range(wanted)) == wanted
+        return sum(self._take(Priority.SEGMENT, environment_id, now) for _ in range(wanted)) == wanted
 
     def _due(self, read_at: dict[str, float], now: float) -> list[str]:
         due = [each for each, at in read_at.items() if at <= now - MIN_INTERVAL_S]
         return sorted(due, key=lambda each: read_at[each])
 
-    def _take(self, spend: Spend, environment_id: str, now: float) -> bool:
+    def _take(self, spend: Priority, environment_id: str, now: float) -> bool:
         taken = self.budget.take(spend, environment_id=environment_id, now=now)
         if taken:
             self.calls.append(now)
@@ -395,7 +399,7 @@ def test_the_budget_is_used_up_where_more_is_wanted() -> None:
 
 def test_stats_are_read_at_every_scrape_after_a_refusal_too_once_the_rate_is_back() -> None:
     fleet = Fleet(20, 120, scrape_s=15.0, list_calls=1)
-    fleet.budget.refused(30.0, now=0.0)
+    fleet.budget.rate_limited(30.0, now=0.0)
     fleet.run(30, settling_minutes=10)
     assert fleet.worst_stats_age_s == 15.0
 

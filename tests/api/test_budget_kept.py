@@ -12,8 +12,8 @@ import pytest
 
 from exporter.api.admission import Admission
 from exporter.api.budget import Budget
-from exporter.api.client import Upstream, WorkApi
-from exporter.api.transport import Answer
+from exporter.api.client import ApiContext, WorkApi
+from exporter.api.transport import HttpResponse
 from exporter.clock import Clock
 from exporter.config.model import ApiConfig, Config, ScrapeConfig
 from exporter.config.secret import EnvSecret
@@ -22,6 +22,7 @@ from exporter.environments.scraper import Scraper
 from exporter.environments.snapshot import Environment
 from exporter.log import Log
 from exporter.simulator import Call, Options, World, make_app
+from tests.api.api_context import TransitionDetector
 from tests.api.budget_kept import (
     AGE_LIMIT_S,
     BURST,
@@ -33,7 +34,6 @@ from tests.api.budget_kept import (
     SCRAPE_S,
     assert_never_above_budget,
 )
-from tests.api.upstream import Witness
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -51,11 +51,13 @@ class InProcess:
         self._client = client
         self.statuses: list[int] = []
 
-    async def get(self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float) -> Answer:
+    async def get(
+        self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float
+    ) -> HttpResponse:
         del timeout_s
         response = await self._client.get(url, params=query, headers=headers)
         self.statuses.append(response.status_code)
-        return Answer(response.status_code, dict(response.headers), response.content)
+        return HttpResponse(response.status_code, dict(response.headers), response.content)
 
     async def aclose(self) -> None: ...
 
@@ -85,13 +87,17 @@ class Organisation:
 
     def readers(self, wire: InProcess) -> list[EnvironmentReader]:
         self.admission = Admission(self.budget, concurrency=16, monotonic=self.clock.monotonic)
-        upstream = Upstream(
-            config=lambda: self.config, admission=self.admission, observer=Witness(), clock=self.clock, log=Log()
+        context = ApiContext(
+            config=lambda: self.config,
+            admission=self.admission,
+            observer=TransitionDetector(),
+            clock=self.clock,
+            log=Log(),
         )
         readers = []
         for each in self.world.environments():
-            api = WorkApi(each.id, upstream, wire, environment_key=EnvSecret("K", {"K": each.profile.key}))
-            readers.append(EnvironmentReader(Environment(id=each.id, name=each.id), api, upstream))
+            api = WorkApi(each.id, context, wire, environment_key=EnvSecret("K", {"K": each.profile.key}))
+            readers.append(EnvironmentReader(Environment(id=each.id, name=each.id), api, context))
         return readers
 
     async def let_workers_poll(self, wire: InProcess) -> None:

@@ -19,15 +19,15 @@ from exporter.api.admission import Throttled
 from exporter.api.client import (
     REASONS,
     ApiError,
-    DirectoryApi,
+    EnvironmentsApi,
     WorkApi,
     retry_after_s,
     server_ahead_s,
 )
-from exporter.api.httpx_transport import HttpxTransport, Route, tls_context
-from exporter.api.transport import Answer, TransportError
+from exporter.api.httpx_transport import ConnectOptions, HttpxTransport, tls_context
+from exporter.api.transport import HttpResponse, TransportError
 from exporter.config.secret import EnvSecret, FileSecret
-from tests.api.upstream import API_KEY, BASE_URL, ENVIRON, ENVIRONMENT_KEY, LIST_TURN, STATS_TURN, Surroundings
+from tests.api.api_context import API_KEY, BASE_URL, ENVIRON, ENVIRONMENT_KEY, LIST_TURN, STATS_TURN, Surroundings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
@@ -65,14 +65,16 @@ class Sent:
 class Script:
     """A transport that answers what it was told to, the last answer for ever."""
 
-    outcomes: Iterable[Answer | TransportError]
+    outcomes: Iterable[HttpResponse | TransportError]
     sent: list[Sent] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         outcomes = list(self.outcomes)
         self._outcomes = itertools.chain(outcomes, itertools.repeat(outcomes[-1]))
 
-    async def get(self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float) -> Answer:
+    async def get(
+        self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float
+    ) -> HttpResponse:
         self.sent.append(Sent(url, dict(query), dict(headers), timeout_s))
         outcome = next(self._outcomes)
         if isinstance(outcome, TransportError):
@@ -82,8 +84,8 @@ class Script:
     async def aclose(self) -> None: ...
 
 
-def answer(status: int = 200, body: bytes = STATS, headers: Mapping[str, str] | None = None) -> Answer:
-    return Answer(status, headers or {}, body)
+def answer(status: int = 200, body: bytes = STATS, headers: Mapping[str, str] | None = None) -> HttpResponse:
+    return HttpResponse(status, headers or {}, body)
 
 
 def cut(fault: Fault = "connect", *, unanswered: bool = True) -> TransportError:
@@ -92,7 +94,7 @@ def cut(fault: Fault = "connect", *, unanswered: bool = True) -> TransportError:
 
 def work_api(around: Surroundings, transport: Any, *, environment_key: bool = True) -> WorkApi:
     key = EnvSecret("ENVIRONMENT_KEY", ENVIRON) if environment_key else None
-    return WorkApi(ENVIRONMENT_ID, around.upstream, transport, environment_key=key)
+    return WorkApi(ENVIRONMENT_ID, around.context, transport, environment_key=key)
 
 
 async def outcome_of(api: WorkApi) -> ApiError | None:
@@ -294,13 +296,13 @@ async def test_a_timeout_of_zero_leaves_the_scrape_s_deadline_alone() -> None:
 )
 def test_an_id_that_could_change_a_path_is_refused_before_any_call(environment_id: str) -> None:
     with pytest.raises(ValueError, match="not an environment id"):
-        WorkApi(environment_id, Surroundings().upstream, Script([answer()]), environment_key=None)
+        WorkApi(environment_id, Surroundings().context, Script([answer()]), environment_key=None)
 
 
 async def test_the_directory_takes_the_api_key_alone() -> None:
     around, script = Surroundings(), Script([answer(body=PAGE)])
-    reply = await DirectoryApi(around.upstream, script).page("c", 100, STATS_TURN)
-    assert reply.value.environments == ()
+    reading = await EnvironmentsApi(around.context, script).page("c", 100, STATS_TURN)
+    assert reading.value.environments == ()
     assert script.sent[0].url == f"{BASE_URL}/environments"
     assert script.sent[0].query == {"limit": "100", "page": "c"}
     assert script.sent[0].credentials == BY_API_KEY
@@ -310,7 +312,7 @@ async def test_the_directory_cannot_be_read_without_an_api_key() -> None:
     around, script = Surroundings(), Script([answer(body=PAGE)])
     around.change(api_key=None)
     with pytest.raises(ApiError, match="needs an API key"):
-        await DirectoryApi(around.upstream, script).page(None, 100, STATS_TURN)
+        await EnvironmentsApi(around.context, script).page(None, 100, STATS_TURN)
     assert script.sent == []
 
 
@@ -384,14 +386,14 @@ async def test_the_client_remembers_whether_its_last_call_timed_out() -> None:
 
 
 @pytest.mark.parametrize("first", [cut(), cut("protocol"), answer(500), answer(502), answer(503), answer(504)])
-async def test_a_transient_failure_is_tried_once_more(first: Answer | TransportError) -> None:
+async def test_a_transient_failure_is_tried_once_more(first: HttpResponse | TransportError) -> None:
     around, script = Surroundings(), Script([first, answer()])
     assert await outcome_of(work_api(around, script)) is None
     assert len(script.sent) == 2
 
 
 @pytest.mark.parametrize("outcome", [cut(), answer(500), answer(503)])
-async def test_a_failure_that_lasts_is_tried_twice_and_no_more(outcome: Answer | TransportError) -> None:
+async def test_a_failure_that_lasts_is_tried_twice_and_no_more(outcome: HttpResponse | TransportError) -> None:
     around, script = Surroundings(), Script([outcome])
     assert await outcome_of(work_api(around, script)) is not None
     assert len(script.sent) == len(around.witness.sent) == 2
@@ -416,7 +418,7 @@ async def test_a_failure_that_lasts_is_tried_twice_and_no_more(outcome: Answer |
         cut("protocol", unanswered=False),
     ],
 )
-async def test_nothing_else_is_tried_again(outcome: Answer | TransportError) -> None:
+async def test_nothing_else_is_tried_again(outcome: HttpResponse | TransportError) -> None:
     around, script = Surroundings(), Script([outcome])
     assert await outcome_of(work_api(around, script)) is not None
     assert len(script.sent) == 1
@@ -542,8 +544,8 @@ def test_the_estimate_is_never_further_off_than_the_call_took_and_a_second(
 async def test_a_reply_tells_how_far_the_server_is_ahead() -> None:
     around = Surroundings()
     script = Script([answer(headers={"date": formatdate(around.now + 3600, usegmt=True)})])
-    reply = await work_api(around, script).stats(STATS_TURN)
-    assert (reply.received_at, reply.server_ahead_s) == (around.now, 3600.5)
+    reading = await work_api(around, script).stats(STATS_TURN)
+    assert (reading.received_at, reading.server_ahead_s) == (around.now, 3600.5)
 
 
 # ---- nothing leaks
@@ -555,7 +557,7 @@ def told_by(failed: BaseException) -> str:
     return "\n".join(shown)
 
 
-HOSTILE: dict[str, Answer] = {
+HOSTILE: dict[str, HttpResponse] = {
     "an error": answer(400, json.dumps({"error": {"message": CANARY}}).encode(), {"request-id": f"{CANARY} {API_KEY}"}),
     "a refusal": answer(401, CANARY.encode()),
     "a wait": answer(429, CANARY.encode(), {"retry-after": CANARY, "date": CANARY}),
@@ -585,13 +587,13 @@ def wire() -> Iterator[respx.MockRouter]:
 
 
 @pytest.fixture(scope="module")
-def route() -> Route:
-    return Route(tls=tls_context(), proxy_url=None, max_response_bytes=10_000)
+def options() -> ConnectOptions:
+    return ConnectOptions(tls=tls_context(), proxy_url=None, max_response_bytes=10_000)
 
 
 @pytest.fixture
-async def transport(route: Route) -> AsyncIterator[HttpxTransport]:
-    transport = HttpxTransport(lambda: route)
+async def transport(options: ConnectOptions) -> AsyncIterator[HttpxTransport]:
+    transport = HttpxTransport(lambda: options)
     yield transport
     await transport.aclose()
 
@@ -701,6 +703,6 @@ async def test_a_fault_of_the_library_has_a_reason_and_its_text_goes_nowhere(
 async def test_a_client_never_holds_a_credential_of_its_own(wire: respx.MockRouter, transport: HttpxTransport) -> None:
     wire.get(STATS_PATH).respond(content=STATS)
     await outcome_of(work_api(Surroundings(), transport))
-    assert transport._lease is not None
-    kept = [vars(transport._lease.client), vars(transport._lease), vars(transport)]
+    assert transport._shared is not None
+    kept = [vars(transport._shared.client), vars(transport._shared), vars(transport)]
     assert "canary" not in repr(kept)

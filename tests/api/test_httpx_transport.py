@@ -19,9 +19,9 @@ import pytest
 import trustme
 
 from exporter.api.client import ApiError, WorkApi
-from exporter.api.httpx_transport import HttpxTransport, Route, tls_context
+from exporter.api.httpx_transport import ConnectOptions, HttpxTransport, tls_context
 from exporter.api.transport import TransportError
-from tests.api.upstream import API_KEY, STATS_TURN, Surroundings
+from tests.api.api_context import API_KEY, STATS_TURN, Surroundings
 from tests.faulty_server import STATS, Connection, answer, refusing, serving, unreachable, well
 
 if TYPE_CHECKING:
@@ -87,11 +87,11 @@ class Reader:
 
 
 @asynccontextmanager
-async def reader(base_url: str, route: Route, *, timeout_s: float = TIMEOUT_S) -> AsyncIterator[Reader]:
+async def reader(base_url: str, options: ConnectOptions, *, timeout_s: float = TIMEOUT_S) -> AsyncIterator[Reader]:
     around = Surroundings()
     around.change(base_url=base_url, timeout_s=timeout_s)
-    transport = HttpxTransport(lambda: route)
-    api = WorkApi("env_a", around.upstream, transport, environment_key=None)
+    transport = HttpxTransport(lambda: options)
+    api = WorkApi("env_a", around.context, transport, environment_key=None)
     try:
         yield Reader(around, api)
     finally:
@@ -99,8 +99,8 @@ async def reader(base_url: str, route: Route, *, timeout_s: float = TIMEOUT_S) -
 
 
 @pytest.fixture
-def route(trusting: ssl.SSLContext) -> Route:
-    return Route(tls=trusting, proxy_url=None, max_response_bytes=LIMIT_BYTES)
+def options(trusting: ssl.SSLContext) -> ConnectOptions:
+    return ConnectOptions(tls=trusting, proxy_url=None, max_response_bytes=LIMIT_BYTES)
 
 
 # ---- one fault at a time, beside a healthy neighbour
@@ -215,13 +215,15 @@ FAULTS: dict[str, tuple[Callable[[Connection], Awaitable[None]], Reason, int]] =
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_fault_has_its_reason_and_the_neighbour_is_exact_and_in_time(fault: str, route: Route) -> None:
+async def test_a_fault_has_its_reason_and_the_neighbour_is_exact_and_in_time(
+    fault: str, options: ConnectOptions
+) -> None:
     behave, reason, calls = FAULTS[fault]
     async with (
         serving(behave) as broken,
         serving(well) as sound,
-        reader(broken.base_url, route) as sick,
-        reader(sound.base_url, route) as healthy,
+        reader(broken.base_url, options) as sick,
+        reader(sound.base_url, options) as healthy,
     ):
         started = time.monotonic()
         sick_task = asyncio.ensure_future(sick.reason())
@@ -234,13 +236,13 @@ async def test_a_fault_has_its_reason_and_the_neighbour_is_exact_and_in_time(fau
     assert healthy_s < TIMEOUT_S
 
 
-async def test_a_server_that_recovers_is_read_at_once_after_any_fault(route: Route) -> None:
+async def test_a_server_that_recovers_is_read_at_once_after_any_fault(options: ConnectOptions) -> None:
     behaviours = [behave for behave, _, _ in FAULTS.values()]
 
     async def behave(connection: Connection) -> None:
         await (behaviours.pop() if behaviours else well)(connection)
 
-    async with serving(behave) as server, reader(server.base_url, route, timeout_s=0.05) as sick:
+    async with serving(behave) as server, reader(server.base_url, options, timeout_s=0.05) as sick:
         while behaviours:
             await sick.read()
         await sick.read()
@@ -250,23 +252,23 @@ async def test_a_server_that_recovers_is_read_at_once_after_any_fault(route: Rou
 # ---- no connection
 
 
-async def test_a_refused_connection_is_a_fault_of_connecting(route: Route) -> None:
+async def test_a_refused_connection_is_a_fault_of_connecting(options: ConnectOptions) -> None:
     with refusing() as base_url:
-        async with reader(base_url, route) as sick:
+        async with reader(base_url, options) as sick:
             assert await sick.reason() == "connect"
             assert sick.around.witness.sent == [("stats", "connect")] * 2
 
 
-async def test_a_connection_that_hangs_times_out(route: Route) -> None:
+async def test_a_connection_that_hangs_times_out(options: ConnectOptions) -> None:
     with unreachable() as base_url:
-        async with reader(base_url, route) as sick:
+        async with reader(base_url, options) as sick:
             started = time.monotonic()
             assert await sick.reason() == "timeout"
             assert time.monotonic() - started < TIMEOUT_S + 0.5
 
 
-async def test_a_host_that_does_not_exist_is_a_fault_of_connecting(route: Route) -> None:
-    async with reader("http://nowhere.invalid/v1", route, timeout_s=5) as sick:
+async def test_a_host_that_does_not_exist_is_a_fault_of_connecting(options: ConnectOptions) -> None:
+    async with reader("http://nowhere.invalid/v1", options, timeout_s=5) as sick:
         assert await sick.reason() == "connect"
 
 
@@ -283,8 +285,10 @@ async def test_an_http_proxy_is_used_and_its_refusal_is_a_fault_of_connecting(tr
 
     for behave, base_url in ((forward, "http://api.example/v1"), (refuse, "https://api.example/v1")):
         async with serving(behave) as proxy:
-            route = Route(tls=trusting, proxy_url=proxy.base_url.removesuffix("/v1"), max_response_bytes=LIMIT_BYTES)
-            async with reader(base_url, route) as proxied:
+            options = ConnectOptions(
+                tls=trusting, proxy_url=proxy.base_url.removesuffix("/v1"), max_response_bytes=LIMIT_BYTES
+            )
+            async with reader(base_url, options) as proxied:
                 read = await proxied.read()
                 assert read.reason == "connect" if isinstance(read, ApiError) else read.depth == 3
     assert heads[0].startswith(b"GET http://api.example/v1/environments/env_a/work/stats HTTP/1.1\r\n")
@@ -295,15 +299,15 @@ async def test_an_http_proxy_is_used_and_its_refusal_is_a_fault_of_connecting(tr
 # ---- TLS
 
 
-async def test_a_trusted_server_is_read_over_tls(route: Route, authority: trustme.CA) -> None:
-    async with serving(well, tls_server(authority)) as server, reader(server.base_url, route) as healthy:
+async def test_a_trusted_server_is_read_over_tls(options: ConnectOptions, authority: trustme.CA) -> None:
+    async with serving(well, tls_server(authority)) as server, reader(server.base_url, options) as healthy:
         assert [await healthy.depth() for _ in range(3)] == [3] * 3
         assert server.connections == 1
 
 
 @pytest.mark.parametrize("flaw", ["untrusted", "wrong host", "plain text"])
 async def test_a_server_that_cannot_prove_itself_is_a_fault_of_tls(
-    route: Route, authority: trustme.CA, flaw: str
+    options: ConnectOptions, authority: trustme.CA, flaw: str
 ) -> None:
     context = {
         "untrusted": tls_server(trustme.CA()),
@@ -317,32 +321,36 @@ async def test_a_server_that_cannot_prove_itself_is_a_fault_of_tls(
             await connection.send(answer(b"", 400))
         requests.append(await connection.request())
 
-    async with serving(behave, context) as server, reader(as_https(server.base_url), route) as sick:
+    async with serving(behave, context) as server, reader(as_https(server.base_url), options) as sick:
         assert await sick.reason() == "tls"
         assert sick.around.witness.sent == [("stats", "tls")]
     assert requests == []
 
 
-async def test_a_server_that_demands_a_certificate_is_a_fault_of_tls(route: Route, authority: trustme.CA) -> None:
+async def test_a_server_that_demands_a_certificate_is_a_fault_of_tls(
+    options: ConnectOptions, authority: trustme.CA
+) -> None:
     context = tls_server(authority)
     context.verify_mode = ssl.CERT_REQUIRED
     context.maximum_version = (
         ssl.TLSVersion.TLSv1_2
     )  # the refusal is part of the handshake, so no reset can overtake it
     authority.configure_trust(context)
-    async with serving(well, context) as server, reader(server.base_url, route) as sick:
+    async with serving(well, context) as server, reader(server.base_url, options) as sick:
         assert await sick.reason() == "tls"
 
 
 @pytest.mark.parametrize("then", ["close", "reset"])
-async def test_a_cut_under_tls_is_a_cut_and_is_tried_again(route: Route, authority: trustme.CA, then: str) -> None:
-    async with serving(once(then=then), tls_server(authority)) as server, reader(server.base_url, route) as sick:
+async def test_a_cut_under_tls_is_a_cut_and_is_tried_again(
+    options: ConnectOptions, authority: trustme.CA, then: str
+) -> None:
+    async with serving(once(then=then), tls_server(authority)) as server, reader(server.base_url, options) as sick:
         assert await sick.reason() == "protocol"
         assert sick.around.witness.sent == [("stats", "protocol")] * 2
 
 
-async def test_a_handshake_that_hangs_times_out(route: Route) -> None:
-    async with serving(hang_at_once) as server, reader(as_https(server.base_url), route) as sick:
+async def test_a_handshake_that_hangs_times_out(options: ConnectOptions) -> None:
+    async with serving(hang_at_once) as server, reader(as_https(server.base_url), options) as sick:
         before = descriptors()
         assert await sick.reason() == "timeout"
         await asyncio.sleep(0.02)
@@ -350,8 +358,8 @@ async def test_a_handshake_that_hangs_times_out(route: Route) -> None:
 
 
 async def test_files_that_make_no_context_are_a_fault_of_tls(tmp_path: Path) -> None:
-    def no_route() -> Route:
-        return Route(tls=tls_context(ca_file=tmp_path / "absent"), proxy_url=None, max_response_bytes=1)
+    def no_route() -> ConnectOptions:
+        return ConnectOptions(tls=tls_context(ca_file=tmp_path / "absent"), proxy_url=None, max_response_bytes=1)
 
     with pytest.raises(TransportError) as caught:
         await HttpxTransport(no_route).get("http://127.0.0.1/", query={}, headers={}, timeout_s=1)
@@ -362,7 +370,7 @@ async def test_files_that_make_no_context_are_a_fault_of_tls(tmp_path: Path) -> 
 
 
 def stray(*, gap_s: float) -> Callable[[Connection], Awaitable[None]]:
-    """Answer the first request twice, the rest well."""
+    """HttpResponse the first request twice, the rest well."""
 
     async def behave(connection: Connection) -> None:
         await connection.request()
@@ -385,10 +393,10 @@ async def stray_in_one_piece(connection: Connection) -> None:
     "behave", [stray_in_one_piece, stray(gap_s=0), stray(gap_s=0.02)], ids=["in one piece", "at once", "later"]
 )
 async def test_a_stray_answer_never_becomes_the_next_one(
-    behave: Callable[[Connection], Awaitable[None]], route: Route, authority: trustme.CA, *, tls: bool
+    behave: Callable[[Connection], Awaitable[None]], options: ConnectOptions, authority: trustme.CA, *, tls: bool
 ) -> None:
     context = tls_server(authority) if tls else None
-    async with serving(behave, context) as server, reader(server.base_url, route) as sick:
+    async with serving(behave, context) as server, reader(server.base_url, options) as sick:
         outcomes = []
         for _ in range(6):
             outcomes.append(await sick.read())
@@ -402,17 +410,17 @@ async def test_a_stray_answer_never_becomes_the_next_one(
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-async def test_a_redirection_to_another_host_is_told_nothing(status: int, route: Route) -> None:
+async def test_a_redirection_to_another_host_is_told_nothing(status: int, options: ConnectOptions) -> None:
     async with serving(well) as elsewhere:
         redirecting = once(answer(b"", status, Location=f"{elsewhere.base_url}/environments"), then="hang")
-        async with serving(redirecting) as server, reader(server.base_url, route) as sick:
+        async with serving(redirecting) as server, reader(server.base_url, options) as sick:
             failed = await sick.read()
             assert isinstance(failed, ApiError)
             assert (failed.reason, failed.status) == ("protocol", status)
         assert elsewhere.connections == 0
 
 
-async def test_a_request_carries_the_credential_once_and_nothing_of_the_answers(route: Route) -> None:
+async def test_a_request_carries_the_credential_once_and_nothing_of_the_answers(options: ConnectOptions) -> None:
     heads: list[bytes] = []
 
     async def behave(connection: Connection) -> None:
@@ -420,7 +428,7 @@ async def test_a_request_carries_the_credential_once_and_nothing_of_the_answers(
             heads.append(await connection.request())
             await connection.send(answer(Set_Cookie="canary=1", Location="/canary", Refresh="0; url=/canary"))
 
-    async with serving(behave) as server, reader(server.base_url, route) as healthy:
+    async with serving(behave) as server, reader(server.base_url, options) as healthy:
         for _ in range(2):
             await healthy.depth()
     for head in heads:
@@ -448,13 +456,13 @@ async def peak_of(sick: Reader) -> int:
     "fault",
     ["sends a bomb", "sends a nested bomb", "never ends the body", "never ends the chunks", "never ends the headers"],
 )
-async def test_no_answer_takes_much_memory(fault: str, route: Route) -> None:
-    async with serving(FAULTS[fault][0]) as server, reader(server.base_url, route) as sick:
+async def test_no_answer_takes_much_memory(fault: str, options: ConnectOptions) -> None:
+    async with serving(FAULTS[fault][0]) as server, reader(server.base_url, options) as sick:
         await sick.read()
         assert await peak_of(sick) < 3 * MEBIBYTE
 
 
-async def test_after_a_thousand_timeouts_a_healthy_answer_comes_at_once(route: Route) -> None:
+async def test_after_a_thousand_timeouts_a_healthy_answer_comes_at_once(options: ConnectOptions) -> None:
     hanging = True
 
     async def behave(connection: Connection) -> None:
@@ -464,7 +472,7 @@ async def test_after_a_thousand_timeouts_a_healthy_answer_comes_at_once(route: R
                 await connection.hang()
             await connection.send(answer())
 
-    async with serving(behave) as server, reader(server.base_url, route, timeout_s=0.02) as sick:
+    async with serving(behave) as server, reader(server.base_url, options, timeout_s=0.02) as sick:
         for _ in range(10):
             reasons = await asyncio.gather(*(sick.reason() for _ in range(100)))
             assert set(reasons) <= {"timeout"}
@@ -476,7 +484,9 @@ async def test_after_a_thousand_timeouts_a_healthy_answer_comes_at_once(route: R
         assert sick.around.witness.sent.count(("stats", "timeout")) == 1000
 
 
-async def test_a_call_cut_short_by_the_scrape_s_deadline_harms_neither_its_sibling_nor_the_next(route: Route) -> None:
+async def test_a_call_cut_short_by_the_scrape_s_deadline_harms_neither_its_sibling_nor_the_next(
+    options: ConnectOptions,
+) -> None:
     async def behave(connection: Connection) -> None:
         if connection.number == 0:
             await connection.hang()
@@ -485,7 +495,7 @@ async def test_a_call_cut_short_by_the_scrape_s_deadline_harms_neither_its_sibli
         await connection.send(answer())
         await well(connection)
 
-    async with serving(behave) as server, reader(server.base_url, route, timeout_s=5) as sick:
+    async with serving(behave) as server, reader(server.base_url, options, timeout_s=5) as sick:
 
         async def cut_short() -> None:
             with anyio.move_on_after(0.05):
@@ -500,9 +510,9 @@ async def test_a_call_cut_short_by_the_scrape_s_deadline_harms_neither_its_sibli
         assert sick.around.witness.sent[0] == ("stats", "timeout")
 
 
-async def test_without_file_descriptors_reads_fail_to_connect_and_recover_after(route: Route) -> None:
+async def test_without_file_descriptors_reads_fail_to_connect_and_recover_after(options: ConnectOptions) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    async with serving(well) as server, reader(server.base_url, route) as sick:
+    async with serving(well) as server, reader(server.base_url, options) as sick:
         held: list[int] = []
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
         try:
@@ -519,9 +529,9 @@ async def test_without_file_descriptors_reads_fail_to_connect_and_recover_after(
         assert await sick.depth() == 3
 
 
-async def test_connections_are_kept_and_none_is_left_open(route: Route) -> None:
+async def test_connections_are_kept_and_none_is_left_open(options: ConnectOptions) -> None:
     before = descriptors()
-    async with serving(well) as server, reader(server.base_url, route) as healthy:
+    async with serving(well) as server, reader(server.base_url, options) as healthy:
         for _ in range(20):
             await healthy.depth()
         assert server.connections == 1
@@ -531,9 +541,9 @@ async def test_connections_are_kept_and_none_is_left_open(route: Route) -> None:
     assert descriptors() <= before
 
 
-async def test_a_read_that_goes_on_after_the_end_leaves_no_connection_open(route: Route) -> None:
+async def test_a_read_that_goes_on_after_the_end_leaves_no_connection_open(options: ConnectOptions) -> None:
     before = descriptors()
-    async with serving(well) as server, reader(server.base_url, route) as removed:
+    async with serving(well) as server, reader(server.base_url, options) as removed:
         await removed.depth()
         open_before = descriptors()
         await removed.api.aclose()
@@ -546,7 +556,7 @@ async def test_a_read_that_goes_on_after_the_end_leaves_no_connection_open(route
 
 
 async def test_a_new_route_is_taken_from_the_next_call_on(trusting: ssl.SSLContext) -> None:
-    routes = [Route(tls=trusting, proxy_url=None, max_response_bytes=limit) for limit in (LIMIT_BYTES, 10)]
+    routes = [ConnectOptions(tls=trusting, proxy_url=None, max_response_bytes=limit) for limit in (LIMIT_BYTES, 10)]
     async with serving(well) as server:
         transport = HttpxTransport(lambda: routes[0])
         arguments: dict[str, Any] = {"query": {}, "headers": {}, "timeout_s": TIMEOUT_S}

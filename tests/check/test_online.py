@@ -19,8 +19,8 @@ from exporter.check.report import (
     REMEDY_BY_REASON,
     RENEW,
     UNFINISHED,
-    Directory,
-    Examination,
+    EnvironmentList,
+    EnvironmentReport,
     Report,
     Trial,
 )
@@ -31,7 +31,7 @@ from exporter.log import Log
 from exporter.simulator import Options, Rules, World
 from exporter.simulator.options import ORGANISATION, Call
 from exporter.web.routes import WebSettings
-from exporter.web.web_config_reload import Doorkeeper
+from exporter.web.web_config_reload import ReloadingWebConfig
 from tests.exported import COMMAND, free_port, write_config
 from tests.simulated import Running, running
 
@@ -60,9 +60,13 @@ def world_of(count: int) -> World:
 def examined(config: Path) -> Report:
     log = Log("exporter.tests")
     settings = Settings(
-        load=lambda: load(config, {}), web=WebSettings(), door=Doorkeeper(None, log), clock=Clock(), log=log
+        load=lambda: load(config, {}),
+        web=WebSettings(),
+        web_config=ReloadingWebConfig(None, log),
+        clock=Clock(),
+        log=log,
     )
-    return anyio.run(App(settings).examine)
+    return anyio.run(App(settings).check_online)
 
 
 def changed(config: Path, **sections: Any) -> Path:
@@ -73,7 +77,7 @@ def changed(config: Path, **sections: Any) -> Path:
 
 def remedies(report: Report) -> dict[str, tuple[str, ...]]:
     """Tell every environment's remedies, those of fine ones too: none."""
-    return {each.environment.id: each.remedies() for each in report.examinations}
+    return {each.environment.id: each.remedies() for each in report.environments}
 
 
 def without_times(report: Report) -> list[str]:
@@ -119,7 +123,7 @@ def test_a_cloud_environment_is_recognised_without_the_directory(simulator: Runn
     del api["api_key_file"]
     report = examined(changed(config, api=api))
     assert remedies(report)["env_cloud"] == (CLOUD,)
-    assert [each.kind for each in report.examinations] == ["self-hosted"] * 3 + ["cloud"]
+    assert [each.kind for each in report.environments] == ["self-hosted"] * 3 + ["cloud"]
     assert simulator.calls.count("environments") == 0
 
 
@@ -137,7 +141,7 @@ def test_an_unreachable_host_costs_one_call_an_environment(simulator: Running, t
     config = write_config(tmp_path, simulator, api={"base_url": f"http://127.0.0.1:{free_port()}/v1"})
     report = examined(config)
     assert set(remedies(report).values()) == {(REMEDY_BY_REASON["connect"],)}
-    assert all(len(each.trials) == 1 for each in report.examinations)
+    assert all(len(each.trials) == 1 for each in report.environments)
     assert report.server_ahead_s is None
 
 
@@ -161,7 +165,7 @@ def test_discovered_environments_are_examined_too(tmp_path: Path) -> None:
         assert examined(config).fine
         simulator.options.inject("status-401", call="environments")
         report = examined(config)
-        assert (report.fine, report.directory.remedies()) == (False, (RENEW["api_key"],))
+        assert (report.fine, report.environment_list.remedies()) == (False, (RENEW["api_key"],))
 
 
 def test_without_listing_no_list_is_called(simulator: Running, tmp_path: Path) -> None:
@@ -238,8 +242,8 @@ def trial(source: Source, credential: CredentialName, reason: Reason | None = No
     return Trial(source, credential, 0.01, reason, 403 if reason == "auth" else None)
 
 
-def examination(*trials: Trial, finished: bool = True) -> Examination:
-    return Examination(
+def environment_report(*trials: Trial, finished: bool = True) -> EnvironmentReport:
+    return EnvironmentReport(
         environment=Environment(id="env_1", name="env_1"),
         kind="self-hosted",
         trials=trials,
@@ -266,18 +270,18 @@ def examination(*trials: Trial, finished: bool = True) -> Examination:
     ],
 )
 def test_every_failure_has_its_remedy_once(trials: Sequence[Trial], expected: tuple[str, ...]) -> None:
-    found = examination(*trials).remedies()
+    found = environment_report(*trials).remedies()
     assert found[: len(expected)] == expected
     assert len(found) == len(set(found))
     assert bool(found) == bool(expected)
 
 
 def test_an_examination_that_the_budget_ended_is_no_success() -> None:
-    assert examination(trial("stats", "api_key"), finished=False).remedies() == (UNFINISHED,)
+    assert environment_report(trial("stats", "api_key"), finished=False).remedies() == (UNFINISHED,)
 
 
 def test_nothing_to_examine_is_no_success() -> None:
-    directory = Directory(trial=None, needed=False)
-    report = Report(directory=directory, examinations=(), server_ahead_s=None)
+    environment_list = EnvironmentList(trial=None, needed=False)
+    report = Report(environment_list=environment_list, environments=(), server_ahead_s=None)
     assert not report.fine
     assert list(report.lines()) == ["0 of 0 environments can be exported in full"]

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.api.admission import Throttled, Turn
-from exporter.api.client import ApiError, Reply
+from exporter.api.admission import CallRequest, Throttled
+from exporter.api.client import ApiError, Reading
 from exporter.api.wire import EnvironmentPage, RemoteEnvironment
 from exporter.config.model import DISCOVERY_PAGE_SIZE, EnvironmentConfig
 from exporter.environments.discovery import Discovery, merge
 from exporter.log import Log
-from tests.api.upstream import Witness
+from tests.api.api_context import TransitionDetector
 
 pytestmark = pytest.mark.anyio
 
@@ -102,23 +102,23 @@ class Directory:
     outcomes: deque[EnvironmentPage | Exception]
     cursors: list[str | None] = field(default_factory=list)
 
-    async def page(self, cursor: str | None, limit: int, turn: Turn) -> Reply[EnvironmentPage]:
+    async def page(self, cursor: str | None, limit: int, turn: CallRequest) -> Reading[EnvironmentPage]:
         assert limit == DISCOVERY_PAGE_SIZE
         assert turn.environment_id is None
         self.cursors.append(cursor)
         outcome = self.outcomes.popleft() if len(self.outcomes) > 1 else self.outcomes[0]
         if isinstance(outcome, Exception):
             raise outcome
-        return Reply(outcome, 0.0, 0.0)
+        return Reading(outcome, 0.0, 0.0)
 
 
 def page(*environments: RemoteEnvironment, cursor: str | None = None) -> EnvironmentPage:
     return EnvironmentPage(environments, cursor)
 
 
-def discovery_of(*outcomes: EnvironmentPage | Exception) -> tuple[Discovery, Directory, Witness]:
-    directory, witness = Directory(deque(outcomes)), Witness()
-    return Discovery(directory, observer=witness, log=Log()), directory, witness  # type: ignore[arg-type]  # DirectoryApi's face
+def discovery_of(*outcomes: EnvironmentPage | Exception) -> tuple[Discovery, Directory, TransitionDetector]:
+    directory, witness = Directory(deque(outcomes)), TransitionDetector()
+    return Discovery(directory, observer=witness, log=Log()), directory, witness  # type: ignore[arg-type]  # EnvironmentsApi's face
 
 
 def ids(discovery: Discovery) -> list[str] | None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from exporter.api.admission import Admission, Turn
-from exporter.api.budget import Budget, Spend
-from exporter.api.client import Upstream, WorkApi
-from exporter.api.transport import Answer, TransportError
+from exporter.api.admission import Admission, CallRequest
+from exporter.api.budget import Budget, Priority
+from exporter.api.client import ApiContext, WorkApi
+from exporter.api.transport import HttpResponse, TransportError
 from exporter.clock import Clock
 from exporter.config.model import ApiConfig, Config, ListingConfig, ScrapeConfig
 from exporter.config.secret import EnvSecret
@@ -49,7 +49,9 @@ class Server:
     hangs: Callable[[str], bool] = lambda _: True
     """Of which URLs `open_` holds the answers back."""
 
-    async def get(self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float) -> Answer:
+    async def get(
+        self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float
+    ) -> HttpResponse:
         del query, headers
         self.calls.append(url)
         if self.open_ is not None and self.hangs(url):
@@ -57,7 +59,7 @@ class Server:
                 await self.open_.wait()
             if not self.open_.is_set():
                 raise TransportError("timeout", "too late")
-        return Answer(self.status, self.headers, STATS if url.endswith("/stats") else LIST)
+        return HttpResponse(self.status, self.headers, STATS if url.endswith("/stats") else LIST)
 
     async def aclose(self) -> None: ...
 
@@ -101,7 +103,7 @@ class Rig:
             jitter=lambda: 1.0,
         )
         self.admission = Admission(self.budget, concurrency=16, monotonic=self.clock.monotonic)
-        self.upstream = Upstream(
+        self.upstream = ApiContext(
             config=lambda: self.config, admission=self.admission, observer=self.seen, clock=self.clock, log=Log()
         )
         self.reader = self.new_reader("env_1")
@@ -311,9 +313,11 @@ async def test_a_hanging_list_costs_only_the_listing() -> None:
 
 
 class RepeatingCursor(Server):
-    async def get(self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float) -> Answer:
+    async def get(
+        self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float
+    ) -> HttpResponse:
         told = await super().get(url, query=query, headers=headers, timeout_s=timeout_s)
-        return told if url.endswith("/stats") else Answer(200, {}, b'{"data": [], "next_page": "again"}')
+        return told if url.endswith("/stats") else HttpResponse(200, {}, b'{"data": [], "next_page": "again"}')
 
 
 async def test_a_list_that_never_ends_fails_and_says_why() -> None:
@@ -334,7 +338,9 @@ class StatsOnly:
 
     server: Server
 
-    async def get(self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float) -> Answer:
+    async def get(
+        self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float
+    ) -> HttpResponse:
         if not url.endswith("/stats"):
             await anyio.sleep_forever()
         return await self.server.get(url, query=query, headers=headers, timeout_s=timeout_s)
@@ -353,11 +359,11 @@ async def test_a_cloud_environment_is_not_shown_as_an_empty_queue() -> None:
     class Cloud(Server):
         async def get(
             self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float
-        ) -> Answer:
+        ) -> HttpResponse:
             answer = await super().get(url, query=query, headers=headers, timeout_s=timeout_s)
             if url.endswith("/stats"):
-                return Answer(200, {}, b'{"depth":0,"pending":0,"oldest_queued_at":null,"workers_polling":null}')
-            return Answer(404, {}, answer.body)
+                return HttpResponse(200, {}, b'{"depth":0,"pending":0,"oldest_queued_at":null,"workers_polling":null}')
+            return HttpResponse(404, {}, answer.body)
 
     one = rig()
     one.server = Cloud()
@@ -436,7 +442,7 @@ async def test_history_that_is_read_again_in_the_background_keeps_no_scrape_wait
 
         async def read_history() -> None:
             while True:
-                await history.api.page(None, 1000, Turn(spend=Spend.RESYNC))
+                await history.api.page(None, 1000, CallRequest(priority=Priority.RESYNC))
                 await asyncio.sleep(0)
 
         async with anyio.create_task_group() as background:

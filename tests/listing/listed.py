@@ -10,7 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from exporter.api.wire import State, WorkItem, WorkPage
-from exporter.listing.ledger import Ledger, Worth
+from exporter.listing.ledger import Ledger, Priority
 from exporter.listing.lifecycle import Step
 from exporter.listing.tally import Tally
 from exporter.simulator.environment import Conflict, CursorRefused, HeartbeatMismatch, Invalid
@@ -69,8 +69,8 @@ class Read:
     depth: int = 0
     interrupted: bool = False
 
-    def count(self, *worths: Worth) -> int:
-        return sum(call.worth in worths for call in self.calls)
+    def count(self, *worths: Priority) -> int:
+        return sum(call.priority in worths for call in self.calls)
 
 
 @dataclass(slots=True)
@@ -124,7 +124,7 @@ class ListReader:
             sent.remove(one)
             self._answer(one)
             self._ask(read, sent, one.depth, calls)
-        self.transitions = list(self.ledger.drain())
+        self.transitions = list(self.ledger.take_transitions())
         self.drift += self.tally.observe(self.transitions)
         return read
 
@@ -144,17 +144,17 @@ class ListReader:
                 yield as_listed(item, self.environment.rules.timestamps)
 
     def _ask(self, read: Read, sent: list[_Sent], depth: int, calls: int | None) -> None:
-        wanted = self.ledger.wanted()
+        wanted = self.ledger.calls_to_make()
         while wanted:
             for call in wanted:
                 if calls is not None and len(read.calls) >= calls:
                     read.interrupted = True
-                    self.ledger.missed(call)
+                    self.ledger.skipped(call)
                     continue
                 read.calls.append(call)
                 read.depth = max(read.depth, depth + 1)
                 sent.append(_Sent(call, depth + 1))
-            wanted = self.ledger.wanted() if read.interrupted else ()
+            wanted = self.ledger.calls_to_make() if read.interrupted else ()
 
     def _serve(self, one: _Sent, read: Read) -> None:
         one.served = True
@@ -171,13 +171,13 @@ class ListReader:
     def _answer(self, one: _Sent) -> None:
         if one.page is not None:
             server_now = self.clock.at + self.random.uniform(-1, 1) * self.clock_error_s
-            self.ledger.told(one.call, one.page, now=self._now(), server_now=server_now)
+            self.ledger.receive_page(one.call, one.page, now=self._now(), server_now=server_now)
         elif self.fault(one.call):
-            self.ledger.missed(one.call)
+            self.ledger.skipped(one.call)
         elif one.call.cursor is not None:
-            self.ledger.refused(one.call)
+            self.ledger.cursor_rejected(one.call)
         elif not self.ledger.shrink(one.call):
-            self.ledger.missed(one.call)
+            self.ledger.skipped(one.call)
 
     def _now(self) -> float:
         return self.clock.at + EXPORTER_CLOCK_OFFSET_S

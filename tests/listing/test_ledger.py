@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.api.wire import State, WorkItem, WorkPage
-from exporter.listing.ledger import CursorKind, Ledger, Order, Worth
+from exporter.listing.ledger import CursorKind, Ledger, Order, Priority
 from exporter.listing.lifecycle import Step
 from exporter.simulator.environment import Rules
 from tests.listing.listed import RESYNC_S, Clock, ListReader, Scenario, environment_of
@@ -37,11 +37,11 @@ def _read(ledger: Ledger, answer: Callable[[Call], WorkPage], *, at: float = 0.0
     """Read as long as calls are wanted; every one is answered."""
     calls: list[Call] = []
     ledger.begin(now=at)
-    while wanted := ledger.wanted():
+    while wanted := ledger.calls_to_make():
         for call in wanted:
             calls.append(call)
             assert len(calls) <= limit, "the read does not end"
-            ledger.told(call, answer(call), now=at, server_now=NOW + at)
+            ledger.receive_page(call, answer(call), now=at, server_now=NOW + at)
     return calls
 
 
@@ -62,7 +62,7 @@ def _ledger() -> Ledger:
 
 
 def _steps(ledger: Ledger) -> list[tuple[Step, str]]:
-    return [(each.step, each.item.id) for each in ledger.drain()]
+    return [(each.step, each.item.id) for each in ledger.take_transitions()]
 
 
 # ---- what is shown
@@ -122,26 +122,26 @@ def test_an_item_shown_twice_is_counted_once() -> None:
 def test_a_call_in_flight_is_not_wanted_again() -> None:
     ledger = _ledger()
     ledger.begin(now=0.0)
-    assert len(ledger.wanted()) == 1
-    assert ledger.wanted() == ()
+    assert len(ledger.calls_to_make()) == 1
+    assert ledger.calls_to_make() == ()
 
 
 def test_a_missed_call_is_not_wanted_again_in_the_same_read() -> None:
     ledger = _ledger()
     ledger.begin(now=0.0)
-    (call,) = ledger.wanted()
-    ledger.missed(call)
-    assert ledger.wanted() == ()
+    (call,) = ledger.calls_to_make()
+    ledger.skipped(call)
+    assert ledger.calls_to_make() == ()
     ledger.begin(now=15.0)
-    assert len(ledger.wanted()) == 1
+    assert len(ledger.calls_to_make()) == 1
 
 
 def test_an_answer_that_comes_after_its_read_is_void() -> None:
     ledger = _ledger()
     ledger.begin(now=0.0)
-    (late,) = ledger.wanted()
+    (late,) = ledger.calls_to_make()
     ledger.begin(now=15.0)
-    ledger.told(late, WorkPage((_active(1),), None), now=15.0, server_now=NOW)
+    ledger.receive_page(late, WorkPage((_active(1),), None), now=15.0, server_now=NOW)
     assert not ledger.listing().complete
 
 
@@ -158,16 +158,16 @@ def test_live_segments_are_wanted_all_at_once_and_the_stalest_first(order: place
     reader.read()
     clock.at += 15
     read = reader.read()
-    assert read.count(Worth.SEGMENT) == 5
+    assert read.count(Priority.SEGMENT) == 5
     assert read.depth <= 2
     clock.at += 15
     reader.ledger.begin(now=clock.at)
-    calls = list(reader.ledger.wanted())
+    calls = list(reader.ledger.calls_to_make())
     if order == "newest_first":
-        reader.ledger.told(calls[0], _page(reader, calls[0]), now=clock.at, server_now=clock.at)
-        calls = list(reader.ledger.wanted())
-    assert [call.worth for call in calls] == sorted(call.worth for call in calls)
-    segments = [call.stale_since for call in calls if call.worth is Worth.SEGMENT]
+        reader.ledger.receive_page(calls[0], _page(reader, calls[0]), now=clock.at, server_now=clock.at)
+        calls = list(reader.ledger.calls_to_make())
+    assert [call.priority for call in calls] == sorted(call.priority for call in calls)
+    segments = [call.stale_since for call in calls if call.priority is Priority.SEGMENT]
     assert len(segments) == 5
     assert segments == sorted(segments)
 
@@ -214,7 +214,7 @@ def test_pages_that_the_server_refuses_for_their_size_are_asked_for_smaller() ->
 def test_a_small_page_is_not_asked_for_smaller() -> None:
     ledger = Ledger(page_size=100, resync_interval_s=RESYNC_S)
     ledger.begin(now=0.0)
-    (call,) = ledger.wanted()
+    (call,) = ledger.calls_to_make()
     assert not ledger.shrink(call)
 
 
@@ -360,15 +360,15 @@ def test_a_server_that_refuses_every_cursor_ends_the_read_incomplete() -> None:
     ledger = _ledger()
     ledger.begin(now=0.0)
     for _ in range(20):
-        for call in (wanted := ledger.wanted()):
+        for call in (wanted := ledger.calls_to_make()):
             if call.cursor is None:
                 page = WorkPage(tuple(_finished(n) for n in reversed(range(20))), "next")
-                ledger.told(call, page, now=0.0, server_now=NOW)
+                ledger.receive_page(call, page, now=0.0, server_now=NOW)
             else:
-                ledger.refused(call)
+                ledger.cursor_rejected(call)
         if not wanted:
             break
-    assert ledger.wanted() == ()
+    assert ledger.calls_to_make() == ()
     assert not ledger.listing().complete
 
 
@@ -418,10 +418,10 @@ def test_deletions_are_noticed_by_a_resync_that_is_wanted_last_and_not_too_often
     for _ in range(40):
         scenario.pass_time(RESYNC_S / 10)
         reads.append(scenario.read())
-        worths = [call.worth for call in reads[-1].calls]
+        worths = [call.priority for call in reads[-1].calls]
         assert worths == sorted(worths) or scenario.reader.listing().complete
     assert scenario.reader.listing().count_by_state == scenario.reader.true_counts()
-    resyncs = [read.count(Worth.RESYNC) > 0 for read in reads]
+    resyncs = [read.count(Priority.RESYNC) > 0 for read in reads]
     assert 3 <= sum(resyncs) <= 4
     assert not any(one and other for one, other in pairwise(resyncs))
 
@@ -461,7 +461,7 @@ def test_a_hundred_thousand_finished_items_move_nothing_until_something_new_happ
     for at in (0.0, 15.0, RESYNC_S + 1, RESYNC_S + 16):
         _read(ledger, answer, at=at)
         assert ledger.listing().count_by_state[State.STOPPED] == 100_000
-        assert ledger.drain() == ()
+        assert ledger.take_transitions() == ()
     new = WorkItem("work_new", State.QUEUED, NOW + RESYNC_S + 20)
     items.insert(0 if newest_first == "newest first" else len(items), new)
     by_start |= {item.id: index for index, item in enumerate(items)}
@@ -538,13 +538,13 @@ def test_answers_may_arrive_in_any_order() -> None:
     _read(ledger, _pages(items, 100))
     answer = _pages(items, 100)
     ledger.begin(now=15.0)
-    (walk,) = ledger.wanted()
-    ledger.told(walk, answer(walk), now=15.0, server_now=NOW + 15)
-    segments = ledger.wanted()
+    (walk,) = ledger.calls_to_make()
+    ledger.receive_page(walk, answer(walk), now=15.0, server_now=NOW + 15)
+    segments = ledger.calls_to_make()
     assert len(segments) == 3
     for call in reversed(segments):
-        ledger.told(call, answer(call), now=15.0, server_now=NOW + 15)
-    assert ledger.wanted() == ()
+        ledger.receive_page(call, answer(call), now=15.0, server_now=NOW + 15)
+    assert ledger.calls_to_make() == ()
     assert ledger.listing().oldest_read_at == 15.0
     assert ledger.listing().count_by_state[State.ACTIVE] == 3
 
@@ -555,12 +555,12 @@ def test_a_segment_that_was_missed_keeps_its_last_reading_and_its_age() -> None:
     ledger = _ledger()
     _read(ledger, _pages(items, 100))
     ledger.begin(now=15.0)
-    (walk,) = ledger.wanted()
-    ledger.told(walk, _pages(items, 100)(walk), now=15.0, server_now=NOW + 15)
-    (segment,) = ledger.wanted()
+    (walk,) = ledger.calls_to_make()
+    ledger.receive_page(walk, _pages(items, 100)(walk), now=15.0, server_now=NOW + 15)
+    (segment,) = ledger.calls_to_make()
     assert segment.stale_since == 0.0
-    ledger.missed(segment)
-    assert ledger.wanted() == ()
+    ledger.skipped(segment)
+    assert ledger.calls_to_make() == ()
     listing = ledger.listing()
     assert listing.complete
     assert listing.oldest_read_at == 0.0

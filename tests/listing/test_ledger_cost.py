@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.api.wire import State, WorkItem, WorkPage
-from exporter.listing.ledger import Ledger, Worth
+from exporter.listing.ledger import Ledger, Priority
 from exporter.simulator.environment import Rules
 from tests.listing.listed import Clock, ListReader, Read, environment_of
 
@@ -109,7 +109,7 @@ def test_an_idle_environment_costs_one_call(order: Order, page_size: int) -> Non
     load.read()
     for _ in range(10):
         load.clock.at += SCRAPE_S
-        assert [call.worth for call in load.read().calls] == [Worth.OPEN_END]
+        assert [call.priority for call in load.read().calls] == [Priority.OPEN_END]
 
 
 @pytest.mark.parametrize("page_size", [100, 1000])
@@ -155,7 +155,7 @@ def test_sealed_history_adds_less_than_a_byte_an_item(order: Order) -> None:
     listing = ledger.listing()
     assert listing.complete
     assert listing.count_by_state[State.STOPPED] == HISTORY
-    assert ledger.drain() == ()
+    assert ledger.take_transitions() == ()
     assert after - before < HISTORY
 
 
@@ -163,14 +163,14 @@ def _walk(ledger: Ledger, *, items: int, newest_first: bool) -> None:
     """Read a list of finished items that exists only as arithmetic."""
     now = 2e9
     ledger.begin(now=0.0)
-    while wanted := ledger.wanted():
+    while wanted := ledger.calls_to_make():
         for call in wanted:
             first = int(call.cursor or 0)
             page = tuple(
                 _finished(items - 1 - n if newest_first else n) for n in range(first, min(first + 1000, items))
             )
             more = str(first + 1000) if first + 1000 < items else None
-            ledger.told(call, WorkPage(page, more), now=0.0, server_now=now)
+            ledger.receive_page(call, WorkPage(page, more), now=0.0, server_now=now)
 
 
 def _finished(number: int) -> WorkItem:

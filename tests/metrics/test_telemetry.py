@@ -124,7 +124,7 @@ def test_the_budget_is_shown_as_it_is_at_the_scrape(registry: CollectorRegistry)
     budget = Budget(per_minute=120, min_interval_s=10, now=now, jitter=lambda: 0.5)
     registry.register(BudgetCollector(budget, Clock(wall=lambda: 1_000_000.0 + now, monotonic=lambda: now)))
     assert series_of(registry) == {key("api_budget_limit"): 120, key("api_budget_available"): 60}
-    budget.refused(30.0, now=now)
+    budget.rate_limited(30.0, now=now)
     now = 60.0
     assert series_of(registry) == {
         key("api_budget_limit"): 60,
@@ -147,7 +147,7 @@ def test_names_help_and_labels_are_those_of_the_catalogue(registry: CollectorReg
     telemetry.request_sent("stats", "200", 0.1)
     telemetry.schema_drifted(["state"])
     budget = Budget(per_minute=120, min_interval_s=10, now=0.0, jitter=lambda: 0.5)
-    budget.refused(10.0, now=0.0)
+    budget.rate_limited(10.0, now=0.0)
     registry.register(BudgetCollector(budget, Clock(wall=lambda: 0.0, monotonic=lambda: 0.0)))
     shown = {family.name: (family.type, family.documentation) for family in registry.collect()}
     assert shown == {metric.family: (metric.type, metric.help) for metric in catalogue.EXPORTER}

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from exporter.config.secret import Secret
-from exporter.web.basic_auth import Login, OverrunError, Passwords
+from exporter.web.basic_auth import BasicAuthMiddleware, OverrunError, PasswordVerifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,13 +46,15 @@ class Counted:
 
 
 @contextmanager
-def door(hashes: dict[str, Secret], counted: Counted, headers: dict[str, str] | None = None) -> Iterator[TestClient]:
+def web_config(
+    hashes: dict[str, Secret], counted: Counted, headers: dict[str, str] | None = None
+) -> Iterator[TestClient]:
     async def hello(_: Request) -> PlainTextResponse:
         return PlainTextResponse("hello", headers={"X-Frame-Options": "DENY"})
 
-    with Passwords(counted) as passwords:
+    with PasswordVerifier(counted) as passwords:
         app = Starlette(routes=[Route("/{rest:path}", hello)])
-        yield TestClient(Login(app, passwords, users=lambda: hashes, headers=lambda: headers or {}))
+        yield TestClient(BasicAuthMiddleware(app, passwords, users=lambda: hashes, headers=lambda: headers or {}))
 
 
 def authorization(user: str, password: str) -> dict[str, str]:
@@ -61,14 +63,14 @@ def authorization(user: str, password: str) -> dict[str, str]:
 
 def test_without_users_nobody_is_asked() -> None:
     counted = Counted()
-    with door({}, counted) as client:
+    with web_config({}, counted) as client:
         assert client.get("/metrics", headers=authorization("a", "b")).status_code == 200
     assert counted.passwords == []
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/-/reload", "/nothing", "//", "/%2e%2e/"])
 def test_every_path_needs_a_login(path: str, hashes: dict[str, Secret]) -> None:
-    with door(hashes, Counted()) as client:
+    with web_config(hashes, Counted()) as client:
         refused = client.get(path)
         assert (refused.status_code, refused.text) == (401, "A user name and a password are needed.\n")
         assert refused.headers["WWW-Authenticate"] == 'Basic realm="managed-agents-exporter", charset="UTF-8"'
@@ -77,14 +79,14 @@ def test_every_path_needs_a_login(path: str, hashes: dict[str, Secret]) -> None:
 
 @pytest.mark.parametrize("host", ["exporter/-/healthy?", "x#/-/healthy", "a/-/healthy:80", ""])
 def test_the_host_header_has_no_say(host: str, hashes: dict[str, Secret]) -> None:
-    with door(hashes, Counted()) as client:
+    with web_config(hashes, Counted()) as client:
         assert client.get("/metrics", headers={"Host": host}).status_code == 401
 
 
 @pytest.mark.parametrize(("user", "password"), PASSWORD_BY_USER.items())
 def test_the_right_password_is_hashed_once(user: str, password: str, hashes: dict[str, Secret]) -> None:
     counted = Counted()
-    with door(hashes, counted) as client:
+    with web_config(hashes, counted) as client:
         for _ in range(3):
             assert client.get("/", headers=authorization(user, password)).status_code == 200
     assert len(counted.passwords) == 1
@@ -105,7 +107,7 @@ def test_the_right_password_is_hashed_once(user: str, password: str, hashes: dic
 )
 def test_a_wrong_login_costs_one_hash_each_time(user: str, password: str, hashes: dict[str, Secret]) -> None:
     counted = Counted()
-    with door(hashes, counted) as client:
+    with web_config(hashes, counted) as client:
         assert [client.get("/", headers=authorization(user, password)).status_code for _ in range(2)] == [401, 401]
     assert len(counted.passwords) == 2
     assert all(len(each) <= 72 for each in counted.passwords)
@@ -124,21 +126,21 @@ def test_a_wrong_login_costs_one_hash_each_time(user: str, password: str, hashes
 )
 def test_what_is_no_login_costs_no_hash(value: str, hashes: dict[str, Secret]) -> None:
     counted = Counted()
-    with door(hashes, counted) as client:
+    with web_config(hashes, counted) as client:
         assert client.get("/", headers={"Authorization": value}).status_code == 401
     assert counted.passwords == []
 
 
 def test_two_logins_in_one_request_are_none(hashes: dict[str, Secret]) -> None:
     right = authorization("alice", "correct horse")["Authorization"]
-    with door(hashes, Counted()) as client:
+    with web_config(hashes, Counted()) as client:
         twice = [("Authorization", right), ("Authorization", right)]
         assert client.get("/", headers=twice).status_code == 401
 
 
 def test_what_was_right_is_forgotten_with_its_hash(hashes: dict[str, Secret]) -> None:
     users = dict(hashes)
-    with door(users, Counted()) as client:
+    with web_config(users, Counted()) as client:
         assert client.get("/", headers=authorization("alice", "correct horse")).status_code == 200
         users["alice"] = users["long"]
         assert client.get("/", headers=authorization("alice", "correct horse")).status_code == 401
@@ -148,9 +150,9 @@ def test_what_was_right_is_forgotten_with_its_hash(hashes: dict[str, Secret]) ->
 
 def test_the_parts_of_a_login_can_not_be_shifted_against_each_other() -> None:
     """A key made by joining the parts would let a remembered login vouch for another one: CVE-2022-46146."""
-    with Passwords() as passwords:
+    with PasswordVerifier() as passwords:
         digests = {passwords._digest(*parts) for parts in ((b"a", b"bc"), (b"ab", b"c"), (b"abc",), (b"", b"abc"))}
-        with Passwords() as others:
+        with PasswordVerifier() as others:
             digests.add(others._digest(b"a", b"bc"))
     assert len(digests) == 5
 
@@ -158,9 +160,9 @@ def test_the_parts_of_a_login_can_not_be_shifted_against_each_other() -> None:
 def test_an_unknown_user_costs_what_a_known_one_costs(hashes: dict[str, Secret]) -> None:
     """Always the same decoy for a name, and one that a configured user really has."""
     known = [hashed.reveal().encode() for hashed in hashes.values()]
-    with Passwords() as passwords:
-        decoys = {name: passwords._decoy(name, known) for name in (b"eve%d" % number for number in range(64))}
-        assert {passwords._decoy(name, known) == decoy for name, decoy in decoys.items()} == {True}
+    with PasswordVerifier() as passwords:
+        decoys = {name: passwords._dummy_hash(name, known) for name in (b"eve%d" % number for number in range(64))}
+        assert {passwords._dummy_hash(name, known) == decoy for name, decoy in decoys.items()} == {True}
     assert set(decoys.values()) == set(known)
 
 
@@ -168,7 +170,7 @@ def test_an_unknown_user_costs_what_a_known_one_costs(hashes: dict[str, Secret])
 async def test_hashes_are_computed_one_at_a_time_and_shared_by_those_who_wait(hashes: dict[str, Secret]) -> None:
     counted = Counted()
     admitted: list[bool] = []
-    with Passwords(counted) as passwords:
+    with PasswordVerifier(counted) as passwords:
 
         async def come_in() -> None:
             admitted.append(await passwords.admits(b"alice", b"correct horse", hashes))
@@ -188,7 +190,7 @@ async def test_a_crowd_of_wrong_logins_does_not_keep_out_who_came_in_before(hash
         hold.wait(5 if password == b"wrong" else 0)
         return bcrypt.checkpw(password, hashed)
 
-    with Passwords(slow) as passwords:
+    with PasswordVerifier(slow) as passwords:
         assert await passwords.admits(b"alice", b"correct horse", hashes)
 
         async def try_in() -> None:
@@ -211,7 +213,7 @@ async def test_a_crowd_of_wrong_logins_does_not_keep_out_who_came_in_before(hash
 
 
 def test_headers_of_the_operator_are_on_every_answer_and_win(hashes: dict[str, Secret]) -> None:
-    with door(hashes, Counted(), {"X-Frame-Options": "sameorigin", "X-XSS-Protection": "0"}) as client:
+    with web_config(hashes, Counted(), {"X-Frame-Options": "sameorigin", "X-XSS-Protection": "0"}) as client:
         for answer in (client.get("/"), client.get("/", headers=authorization("alice", "correct horse"))):
             assert answer.headers.get_list("X-Frame-Options") == ["sameorigin"]
             assert answer.headers["X-XSS-Protection"] == "0"

@@ -19,7 +19,7 @@ from exporter.config.model import ConfigError
 from exporter.config.secret import Secret
 from exporter.log import Log
 from exporter.web.web_config import TlsConfig, WebConfig, load, server_context
-from exporter.web.web_config_reload import Doorkeeper
+from exporter.web.web_config_reload import ReloadingWebConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -530,46 +530,51 @@ def events(logged: pytest.LogCaptureFixture) -> list[str]:
     return found
 
 
-def settle(door: Doorkeeper) -> None:
+def settle(web_config: ReloadingWebConfig) -> None:
     """Look as often as it takes for a change to count."""
-    door.look()
-    door.look()
+    web_config.look()
+    web_config.look()
 
 
 def test_without_a_file_everybody_may_come_in() -> None:
-    door = Doorkeeper(None, Log())
-    settle(door)
-    assert (door.tls, dict(door.headers), dict(door.hash_by_user), door.problems) == (None, {}, {}, ())
+    web_config = ReloadingWebConfig(None, Log())
+    settle(web_config)
+    assert (web_config.tls, dict(web_config.headers), dict(web_config.hash_by_user), web_config.problems) == (
+        None,
+        {},
+        {},
+        (),
+    )
 
 
 def test_a_bad_file_at_the_start_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown key"):
-        Doorkeeper(write(tmp_path, "nonsense: 1"), Log())
+        ReloadingWebConfig(write(tmp_path, "nonsense: 1"), Log())
 
 
 def test_a_renewed_certificate_is_taken_over_without_a_restart(
     files: Path, authority: trustme.CA, logged: pytest.LogCaptureFixture
 ) -> None:
-    door = Doorkeeper(write(files, TLS), Log())
-    before = door.tls
-    settle(door)
-    assert door.tls is before
+    web_config = ReloadingWebConfig(write(files, TLS), Log())
+    before = web_config.tls
+    settle(web_config)
+    assert web_config.tls is before
     issue(authority, files, "renewed")
-    settle(door)
-    assert door.tls is not before
+    settle(web_config)
+    assert web_config.tls is not before
     assert events(logged) == ["web_config_reloaded"]
 
 
 def test_a_change_counts_only_once_it_has_stood_still(files: Path) -> None:
-    door = Doorkeeper(write(files, USERS), Log())
+    web_config = ReloadingWebConfig(write(files, USERS), Log())
     write(files, USERS + f"  bob: {HASH}\n")
-    door.look()
-    assert set(door.hash_by_user) == {"alice"}
+    web_config.look()
+    assert set(web_config.hash_by_user) == {"alice"}
     write(files, USERS + f"  bob: {HASH}\n  carol: {HASH}\n")
-    door.look()
-    assert set(door.hash_by_user) == {"alice"}
-    door.look()
-    assert set(door.hash_by_user) == {"alice", "bob", "carol"}
+    web_config.look()
+    assert set(web_config.hash_by_user) == {"alice"}
+    web_config.look()
+    assert set(web_config.hash_by_user) == {"alice", "bob", "carol"}
 
 
 def test_a_symbolic_link_that_is_swapped_counts_as_a_change(files: Path, authority: trustme.CA) -> None:
@@ -578,32 +583,32 @@ def test_a_symbolic_link_that_is_swapped_counts_as_a_change(files: Path, authori
         issue(authority, files / version, "localhost")
         write(files / version, TLS)
     (files / "now").symlink_to("one")
-    door = Doorkeeper(files / "now" / "web.yml", Log())
-    before = door.tls
+    web_config = ReloadingWebConfig(files / "now" / "web.yml", Log())
+    before = web_config.tls
     (files / "next").symlink_to("two")
     (files / "next").replace(files / "now")
-    settle(door)
-    assert door.tls is not before
+    settle(web_config)
+    assert web_config.tls is not before
 
 
 @pytest.mark.parametrize("broken", ["mismatch", "junk", "gone", "unreadable text", "file gone"])
 def test_a_bad_change_keeps_the_last_good_and_says_so_once(
     broken: str, files: Path, authority: trustme.CA, logged: pytest.LogCaptureFixture
 ) -> None:
-    door = Doorkeeper(write(files, TLS + USERS), Log())
-    before = door.tls
+    web_config = ReloadingWebConfig(write(files, TLS + USERS), Log())
+    before = web_config.tls
     _break(files, broken)
-    settle(door)
-    settle(door)
-    assert door.tls is before
-    assert set(door.hash_by_user) == {"alice"}
-    assert len(list(door.problems)) == 1
+    settle(web_config)
+    settle(web_config)
+    assert web_config.tls is before
+    assert set(web_config.hash_by_user) == {"alice"}
+    assert len(list(web_config.problems)) == 1
     assert events(logged) == ["web_config_refused"]
     issue(authority, files, "localhost")
     write(files, TLS + USERS)
-    settle(door)
-    assert door.tls is not before
-    assert not list(door.problems)
+    settle(web_config)
+    assert web_config.tls is not before
+    assert not list(web_config.problems)
     assert events(logged) == ["web_config_reloaded"]
 
 
@@ -622,15 +627,15 @@ def _break(files: Path, how: str) -> None:
 
 
 def test_a_file_named_only_by_the_new_configuration_may_come_later(files: Path, authority: trustme.CA) -> None:
-    door = Doorkeeper(write(files, TLS), Log())
+    web_config = ReloadingWebConfig(write(files, TLS), Log())
     (files / "new").mkdir()
     write(files, TLS.replace(" server", " new/server"))
-    settle(door)
-    before, refused = door.tls, len(door.problems)
+    settle(web_config)
+    before, refused = web_config.tls, len(web_config.problems)
     issue(authority, files / "new", "localhost")
-    settle(door)
-    assert door.tls is not before
-    assert (refused, len(door.problems)) == (2, 0)
+    settle(web_config)
+    assert web_config.tls is not before
+    assert (refused, len(web_config.problems)) == (2, 0)
 
 
 @pytest.mark.parametrize(
@@ -644,19 +649,19 @@ def test_a_file_named_only_by_the_new_configuration_may_come_later(files: Path, 
 )
 def test_protection_is_never_taken_away_without_a_restart(start: str, change: str, problem: str, files: Path) -> None:
     path = write(files, start)
-    door = Doorkeeper(path, Log())
-    users, tls = dict(door.hash_by_user), door.tls
+    web_config = ReloadingWebConfig(path, Log())
+    users, tls = dict(web_config.hash_by_user), web_config.tls
     write(files, change)
-    settle(door)
-    assert door.problems == (f"{path}: {problem}",)
-    assert (dict(door.hash_by_user), door.tls) == (users, tls)
+    settle(web_config)
+    assert web_config.problems == (f"{path}: {problem}",)
+    assert (dict(web_config.hash_by_user), web_config.tls) == (users, tls)
 
 
 def test_protection_can_be_added_without_a_restart(files: Path) -> None:
-    door = Doorkeeper(write(files, TLS), Log())
+    web_config = ReloadingWebConfig(write(files, TLS), Log())
     write(files, MUTUAL + USERS)
-    settle(door)
-    assert door.problems == ()
-    assert set(door.hash_by_user) == {"alice"}
-    assert door.tls is not None
-    assert door.tls.verify_mode is ssl.CERT_REQUIRED
+    settle(web_config)
+    assert web_config.problems == ()
+    assert set(web_config.hash_by_user) == {"alice"}
+    assert web_config.tls is not None
+    assert web_config.tls.verify_mode is ssl.CERT_REQUIRED

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from exporter.api.admission import Admission, Turn
-from exporter.api.budget import Budget, Spend
-from exporter.api.client import Upstream
+from exporter.api.admission import Admission, CallRequest
+from exporter.api.budget import Budget, Priority
+from exporter.api.client import ApiContext
 from exporter.clock import Clock
 from exporter.config.model import ApiConfig, Config
 from exporter.config.secret import EnvSecret
@@ -22,12 +22,12 @@ BASE_URL = "http://127.0.0.1:9/v1"
 API_KEY = "canary-api-key-51b2"
 ENVIRONMENT_KEY = "canary-environment-key-77c0"
 ENVIRON = {"API_KEY": API_KEY, "ENVIRONMENT_KEY": ENVIRONMENT_KEY}
-STATS_TURN = Turn(spend=Spend.STATS)
-LIST_TURN = Turn(spend=Spend.OPEN_END)
+STATS_TURN = CallRequest(priority=Priority.STATS)
+LIST_TURN = CallRequest(priority=Priority.OPEN_END)
 
 
 @dataclass
-class Witness:
+class TransitionDetector:
     """Remembers everything the client tells its observer."""
 
     sent: list[tuple[Source, str]] = field(default_factory=list)
@@ -57,11 +57,11 @@ class Surroundings:
     api: ApiConfig = field(default_factory=lambda: ApiConfig(base_url=BASE_URL, api_key=EnvSecret("API_KEY", ENVIRON)))
     per_minute: int = 1_000_000
     now: float = 1_000_000.0
-    witness: Witness = field(default_factory=Witness)
+    witness: TransitionDetector = field(default_factory=TransitionDetector)
 
     def __post_init__(self) -> None:
         self.budget = Budget(per_minute=self.per_minute, min_interval_s=0, now=self.now, jitter=lambda: 0.5)
-        self.upstream = Upstream(
+        self.context = ApiContext(
             config=lambda: Config(api=self.api),
             admission=Admission(self.budget, concurrency=16, monotonic=lambda: self.now),
             observer=self.witness,
