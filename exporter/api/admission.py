@@ -13,6 +13,7 @@ for it: so a fleet of which most hang is told apart in a few scrapes, and one th
 from __future__ import annotations
 
 import asyncio
+import enum
 import heapq
 from collections import Counter
 from contextlib import asynccontextmanager, contextmanager
@@ -39,18 +40,32 @@ class Evicted(Exception):  # noqa: N818 -- an answer that has not come, while ot
     """The call was cut short: it might have hung for ever, and others waited."""
 
 
+class Health(enum.Enum):
+    """How an environment has answered so far."""
+
+    UNKNOWN = "unknown"
+    """There has been no call yet."""
+    HEALTHY = "healthy"
+    """The last call was answered."""
+    TIMING_OUT = "timing_out"
+    """The last call was not answered in time."""
+
+    @property
+    def is_timing_out(self) -> bool:
+        return self is Health.TIMING_OUT
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRequest:
     """What a call is wanted for. `stale_since`: when what it renews was read; less is sooner among equals.
 
-    `suspect`: the last call timed out. `unproven`: there has not been an answer yet.
+    `health`: of the environment that is asked.
     """
 
     priority: Priority
     stale_since: float = float("-inf")
     environment_id: str | None = None
-    suspect: bool = False
-    unproven: bool = False
+    health: Health = Health.HEALTHY
 
 
 @dataclass(slots=True, order=True)
@@ -70,7 +85,7 @@ class _TimeSlice:
 
 @dataclass(slots=True)
 class _Lane:
-    """The requests of those that are suspect, or of all others.
+    """The requests of environments that are timing out, or of all others.
 
     `heap` still holds some that were given up; `waiting_by_priority`: how many were not. `running`: calls under way. `shorter`: set each
     time somebody stops waiting.
@@ -99,7 +114,7 @@ class Admission:
         self._budget = budget
         self._concurrency = concurrency
         self._monotonic = monotonic
-        self._lane_by_suspicion = {True: _Lane(), False: _Lane()}
+        self._timing_out, self._others = _Lane(), _Lane()
         self._arrivals = 0
         self._dispatching = False
 
@@ -122,9 +137,9 @@ class Admission:
             waiting_call.granted.cancel()
             raise
         finally:
-            self._lane_by_suspicion[request.suspect].leave(request.priority)
+            self._lane(request.health).leave(request.priority)
         try:
-            if request.suspect or request.unproven:
+            if request.health is not Health.HEALTHY:
                 with self._time_slice():
                     yield
             else:
@@ -132,12 +147,12 @@ class Admission:
         finally:
             self._free(request)
 
-    async def room(self, priority: Callable[[], Priority], *, suspect: bool) -> None:
-        """Wait until few requests are ahead of one for `priority`, which may change meanwhile, of those that are suspect or of all others.
+    async def room(self, priority: Callable[[], Priority], *, health: Health) -> None:
+        """Wait until few requests are ahead of one for `priority`, which may change meanwhile, in the lane of `health`.
 
         Lesser ones don't count: however much history is being read again, what a scrape waits for is started.
         """
-        lane = self._lane_by_suspicion[suspect]
+        lane = self._lane(health)
         while lane.ahead(priority()) >= self._concurrency * QUEUED_PER_SLOT:
             lane.shorter.clear()
             await lane.shorter.wait()
@@ -174,23 +189,26 @@ class Admission:
         time_slice.review = asyncio.get_running_loop().call_later(TIME_SLICE_S, self._review, time_slice)
 
     def _review(self, time_slice: _TimeSlice) -> None:
-        if any(lane.waiting for lane in self._lane_by_suspicion.values()):
+        if any(lane.waiting for lane in (self._timing_out, self._others)):
             time_slice.scope.cancel()
         else:
             self._review_later(time_slice)
+
+    def _lane(self, health: Health) -> _Lane:
+        return self._timing_out if health.is_timing_out else self._others
 
     def _enqueue(self, request: CallRequest) -> _WaitingCall:
         self._arrivals += 1
         granted = asyncio.get_running_loop().create_future()
         waiting_call = _WaitingCall((request.priority, request.stale_since, self._arrivals), request, granted)
-        lane = self._lane_by_suspicion[request.suspect]
+        lane = self._lane(request.health)
         heapq.heappush(lane.heap, waiting_call)
         lane.waiting_by_priority[request.priority] += 1
         self._schedule()
         return waiting_call
 
     def _free(self, request: CallRequest) -> None:
-        self._lane_by_suspicion[request.suspect].running -= 1
+        self._lane(request.health).running -= 1
         self._schedule()
 
     def _schedule(self) -> None:
@@ -208,7 +226,7 @@ class Admission:
             self._refuse_all()
 
     def _refuse_all(self) -> None:
-        for lane in self._lane_by_suspicion.values():
+        for lane in (self._timing_out, self._others):
             for waiting_call in lane.heap:
                 if not waiting_call.granted.done():
                     waiting_call.granted.set_exception(Throttled())
@@ -216,22 +234,22 @@ class Admission:
 
     def _next(self) -> _WaitingCall | None:
         """Take the best request that a slot is free for."""
-        suspects, others = self._lane_by_suspicion[True], self._lane_by_suspicion[False]
-        if suspects.running + others.running >= self._concurrency:
+        timing_out, others = self._timing_out, self._others
+        if timing_out.running + others.running >= self._concurrency:
             return None
-        for lane in (suspects, others):
+        for lane in (timing_out, others):
             while lane.heap and lane.heap[0].granted.done():
                 heapq.heappop(lane.heap)
-        # Half of the slots are the suspects'; of a single one, what the others leave.
-        share_of_suspects = self._concurrency // 2 or int(not others.heap)
-        heaps = [others.heap, suspects.heap] if suspects.running < share_of_suspects else [others.heap]
+        # Half of the slots are theirs that time out; of a single one, what the others leave.
+        share_of_timing_out = self._concurrency // 2 or int(not others.heap)
+        heaps = [others.heap, timing_out.heap] if timing_out.running < share_of_timing_out else [others.heap]
         heap = min(filter(None, heaps), default=None)
         return None if heap is None else heapq.heappop(heap)
 
     def _serve(self, waiting_call: _WaitingCall) -> None:
         request = waiting_call.request
         if self._budget.take(request.priority, environment_id=request.environment_id, now=self._monotonic()):
-            self._lane_by_suspicion[request.suspect].running += 1
+            self._lane(request.health).running += 1
             waiting_call.granted.set_result(None)
         else:
             waiting_call.granted.set_exception(Throttled())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import anyio
 
-from exporter.api.admission import CallRequest, Throttled
+from exporter.api.admission import CallRequest, Health, Throttled
 from exporter.api.budget import Priority
 from exporter.api.client import ApiError
 from exporter.environments.snapshot import Environment, Problem, Queue, ReadTimes, Snapshot, Work
@@ -116,9 +116,11 @@ class EnvironmentReader:
         return self._list.tried_at
 
     @property
-    def suspect(self) -> bool:
-        """Whether the last call timed out, so that the next one may."""
-        return self.api.timed_out
+    def health(self) -> Health:
+        """How it has answered so far. One that is not healthy is asked for one thing after the other: so it holds one slot, not two."""
+        if self.api.timed_out:
+            return Health.TIMING_OUT
+        return Health.UNKNOWN if self._stats.tried_at == NEVER else Health.HEALTHY
 
     def due(self, within_s: float) -> Due:
         """Tell what a read that is given `within_s` would tell something new about.
@@ -139,11 +141,6 @@ class EnvironmentReader:
             self._begin(self._stats)
         if due.list:
             self._begin(self._list)
-
-    @property
-    def doubtful(self) -> bool:
-        """Whether it may not answer, and is asked for one thing after the other: so it holds one slot, not two."""
-        return self.suspect or self._stats.tried_at == NEVER
 
     def leave_list(self) -> bool:
         """Give the list up, where the stats have timed out: it would, too. Tells whether it was."""
@@ -414,8 +411,7 @@ class EnvironmentReader:
             priority=priority,
             stale_since=stale_since,
             environment_id=self.environment.id,
-            suspect=self.suspect,
-            unproven=self._stats.tried_at == NEVER,
+            health=self.health,
         )
 
     @staticmethod

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from exporter.api.admission import Health
 from exporter.api.budget import Priority
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class Scraper:
 
     def _begin(self, reader: EnvironmentReader, due: Due) -> _InFlightRead:
         reader.begin(due)
-        list_waits = due.stats and due.list and reader.doubtful
+        list_waits = due.stats and due.list and reader.health is not Health.HEALTHY
         read = self._read_by_reader[reader] = _InFlightRead(reader, sources_left=sum(due), list_waits=list_waits)
         if due.stats:
             self._queue(read, of_list=False)
@@ -123,27 +124,29 @@ class Scraper:
         return read
 
     def _queue(self, read: _InFlightRead, *, of_list: bool) -> None:
-        reader, suspect = read.reader, read.reader.suspect
+        reader = read.reader
+        timing_out = reader.health.is_timing_out
         self._begun += 1
         stale_since = reader.list_stale_since if of_list else reader.stale_since
-        heapq.heappush(self._waiting[suspect], _SourceRead((of_list, stale_since, self._begun), read))
-        if suspect not in self._starting:
-            self._starting.add(suspect)
-            self._tasks.start_soon(self._start, suspect)
+        heapq.heappush(self._waiting[timing_out], _SourceRead((of_list, stale_since, self._begun), read))
+        if timing_out not in self._starting:
+            self._starting.add(timing_out)
+            self._tasks.start_soon(self._start, timing_out)
 
-    async def _start(self, suspect: bool) -> None:  # noqa: FBT001 -- one of two lanes
+    async def _start(self, timing_out: bool) -> None:  # noqa: FBT001 -- one of two lanes
         """Start what waits in a lane, as long as the queue in front of the API is short."""
-        waiting = self._waiting[suspect]
+        waiting = self._waiting[timing_out]
+        health = Health.TIMING_OUT if timing_out else Health.HEALTHY
 
         def priority() -> Priority:
             return Priority.OPEN_END if waiting[0].of_list else Priority.STATS
 
         while waiting:
-            await self._admission.room(priority, suspect=suspect)
+            await self._admission.room(priority, health=health)
             for _ in range(min(STARTED_AT_ONCE, len(waiting))):
                 self._tasks.start_soon(self._run, heapq.heappop(waiting))
             await asyncio.sleep(0)
-        self._starting.discard(suspect)
+        self._starting.discard(timing_out)
 
     async def _run(self, source_read: _SourceRead) -> None:
         read = source_read.read

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import anyio
 import pytest
 
-from exporter.api.admission import Admission, CallRequest, Throttled
+from exporter.api.admission import Admission, CallRequest, Health, Throttled
 from exporter.api.budget import Budget, Priority
 
 pytestmark = pytest.mark.anyio
@@ -76,8 +76,8 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-def stats(stale_since: float = 0.0, *, suspect: bool = False) -> CallRequest:
-    return CallRequest(priority=Priority.STATS, stale_since=stale_since, suspect=suspect)
+def stats(stale_since: float = 0.0, *, health: Health = Health.HEALTHY) -> CallRequest:
+    return CallRequest(priority=Priority.STATS, stale_since=stale_since, health=health)
 
 
 TURNS = {
@@ -146,14 +146,14 @@ async def test_a_call_that_fails_gives_its_slot_back() -> None:
     assert await calls.free_slots() == 1
 
 
-# ---- suspects
+# ---- environments that time out
 
 
 @pytest.mark.parametrize(("concurrency", "share"), [(1, 1), (2, 1), (3, 1), (16, 8)])
 async def test_environments_that_hung_share_half_of_the_slots(concurrency: int, share: int) -> None:
     calls = Calls(concurrency=concurrency)
     for number in range(40):
-        calls.start(f"suspect {number}", stats(suspect=True))
+        calls.start(f"hanging {number}", stats(health=Health.TIMING_OUT))
     await settled()
     assert len(calls.running) == share
     for number in range(40):
@@ -168,13 +168,13 @@ async def test_environments_that_hung_share_half_of_the_slots(concurrency: int, 
 
 async def test_a_single_slot_is_for_environments_that_hung_once_no_other_wants_it() -> None:
     calls = Calls(concurrency=1)
-    calls.start("suspect", stats(0.0, suspect=True))
+    calls.start("hanging one", stats(0.0, health=Health.TIMING_OUT))
     calls.start("sound stats", stats(5.0))
     calls.start("sound list", CallRequest(priority=Priority.SEGMENT, stale_since=5.0))
     await settled()
     assert calls.running == ["sound stats"]
     await calls.end_all()
-    assert calls.order == ["sound stats", "sound list", "suspect"]
+    assert calls.order == ["sound stats", "sound list", "hanging one"]
 
 
 async def test_sound_environments_may_have_every_slot() -> None:
@@ -182,12 +182,12 @@ async def test_sound_environments_may_have_every_slot() -> None:
     for number in range(6):
         calls.start(f"sound {number}", stats(5.0))
     await settled()
-    calls.start("suspect", stats(0.0, suspect=True))
+    calls.start("hanging one", stats(0.0, health=Health.TIMING_OUT))
     await settled()
     assert len(calls.running) == 4
     calls.end("sound 0")
     await settled()
-    assert "suspect" in calls.running
+    assert "hanging one" in calls.running
     await calls.end_all()
 
 
@@ -208,9 +208,9 @@ async def test_a_call_without_a_token_is_refused_at_once_while_all_slots_hang() 
     calls.start("hanging", stats())
     await settled()
     calls.start("sound", stats())
-    calls.start("suspect", stats(suspect=True))
+    calls.start("hanging one", stats(health=Health.TIMING_OUT))
     await settled()
-    assert (calls.running, sorted(calls.throttled)) == (["hanging"], ["sound", "suspect"])
+    assert (calls.running, sorted(calls.throttled)) == (["hanging"], ["hanging one", "sound"])
     await calls.end_all()
 
 
@@ -323,7 +323,13 @@ async def test_however_many_give_up_at_any_moment_no_slot_is_lost_and_none_is_do
         calls.now += 0.5
         action = chance.random()
         if action < 0.5:
-            calls.start(str(step), CallRequest(priority=chance.choice(list(Priority)), suspect=chance.random() < 0.4))
+            calls.start(
+                str(step),
+                CallRequest(
+                    priority=chance.choice(list(Priority)),
+                    health=Health.TIMING_OUT if chance.random() < 0.4 else Health.HEALTHY,
+                ),
+            )
         elif action < 0.75 and calls.tasks:
             chance.choice(list(calls.tasks.values())).cancel()
         elif calls.running:
@@ -335,6 +341,8 @@ async def test_however_many_give_up_at_any_moment_no_slot_is_lost_and_none_is_do
         task.cancel()
     await asyncio.gather(*calls.tasks.values(), return_exceptions=True)
     await settled()
-    assert [(lane.waiting, lane.running) for lane in calls.admission._lane_by_suspicion.values()] == [(0, 0)] * 2
+    assert [(lane.waiting, lane.running) for lane in (calls.admission._timing_out, calls.admission._others)] == [
+        (0, 0)
+    ] * 2
     calls.now += 600
     assert await calls.free_slots() == calls.concurrency

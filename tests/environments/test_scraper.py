@@ -491,7 +491,7 @@ async def test_whoever_may_hang_holds_nobody_up() -> None:
         for _ in range(3):
             await scraper.scrape(readers, timeout_s=30)
             one.now += 1
-        assert all(reader.suspect for reader in hanging)
+        assert all(reader.health.is_timing_out for reader in hanging)
         one.config = replace(one.config, api=replace(one.config.api, timeout_s=30))
         one.server.calls.clear()
         tasks.start_soon(lambda: scraper.scrape(hanging, timeout_s=30))
@@ -500,6 +500,6 @@ async def test_whoever_may_hang_holds_nobody_up() -> None:
         with anyio.fail_after(1):
             (snapshot,) = await scraper.scrape([healthy], timeout_s=30)
         assert snapshot.queue is not None
-        # Eight of the suspects, half of the slots, and the two calls of the healthy one.
+        # Eight of those that time out, half of the slots, and the two calls of the healthy one.
         assert len(one.server.calls) == 10
         one.server.open_.set()
