@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from exporter.simulator import Options, Simulator, World, make_app, serving
+from exporter.simulator import Options, World, serving
+from tests.simulator.faults import Faults, FaultySimulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,10 +24,10 @@ START_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A served simulator. Touch `world` and `options` through `call`, or while no request is under way."""
+    """A served simulator. Touch `world`, `options` and `faults` through `call`, or while no request is under way."""
 
     base_url: str
-    app: Simulator
+    app: FaultySimulator
     loop: asyncio.AbstractEventLoop
 
     @property
@@ -36,6 +37,10 @@ class Running:
     @property
     def options(self) -> Options:
         return self.app.options
+
+    @property
+    def faults(self) -> Faults:
+        return self.app.faults
 
     @property
     def calls(self) -> Calls:
@@ -51,7 +56,7 @@ class Running:
 
 
 class _Thread(threading.Thread):
-    def __init__(self, app: Simulator, port: int) -> None:
+    def __init__(self, app: FaultySimulator, port: int) -> None:
         super().__init__(daemon=True, name="simulator")
         self.app = app
         self.port = port
@@ -82,9 +87,11 @@ class _Thread(threading.Thread):
 
 
 @contextmanager
-def running(world: World | None = None, options: Options | None = None, *, port: int = 0) -> Iterator[Running]:
+def running(
+    world: World | None = None, options: Options | None = None, faults: Faults | None = None, *, port: int = 0
+) -> Iterator[Running]:
     """Serve the world on a loopback port, 0 for a free one, while the block runs."""
-    thread = _Thread(make_app(world or World(time.time), options), port)
+    thread = _Thread(FaultySimulator(world or World(time.time), options, faults), port)
     thread.start()
     try:
         if not thread.ready.wait(START_S) or thread.running is None:

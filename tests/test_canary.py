@@ -61,9 +61,9 @@ def test_no_output_holds_a_secret(tmp_path: Path) -> None:
         with exporter_process(*arguments, directory=tmp_path) as exporter:
             ask_everything(exporter)
             for fault in FAULTS:
-                simulator.call(simulator.options.inject, fault)
+                simulator.call(simulator.faults.inject, fault)
                 ask_everything(exporter)
-                simulator.call(simulator.options.heal)
+                simulator.call(simulator.faults.heal)
             # A second newline makes the key malformed: what is wrong is told, the content isn't.
             (tmp_path / "env_1.key").write_text(f"{ENVIRONMENT_KEY}\n\n")
             exporter.signal(signal.SIGHUP)

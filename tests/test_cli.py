@@ -125,7 +125,7 @@ def test_a_configuration_that_can_be_read_once_only_is_checked(simulator: Runnin
 
 
 def test_a_single_read_that_is_interrupted_says_so_without_a_traceback(simulator: Running, tmp_path: Path) -> None:
-    simulator.call(simulator.options.inject, "hang", call="stats")
+    simulator.call(simulator.faults.inject, "hang", call="stats")
     config = write_config(tmp_path, simulator)
     with subprocess.Popen([*COMMAND, "--once", f"--config.file={config}"], stderr=subprocess.PIPE, text=True) as once:
         while simulator.calls.count("stats") == 0:
@@ -157,7 +157,7 @@ def test_once_prints_the_exposition_and_succeeds_when_all_were_read(simulator: R
 
 
 def test_once_fails_when_an_environment_could_not_be_read(simulator: Running, tmp_path: Path) -> None:
-    simulator.call(simulator.options.inject, "status-500", call="list")
+    simulator.call(simulator.faults.inject, "status-500", call="list")
     ended = run("--once", f"--config.file={write_config(tmp_path, simulator)}")
     assert ended.returncode == 1
     assert read_exposition(ended.stdout).value("managed_agents_up", environment_name="one") == 1

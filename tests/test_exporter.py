@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from exporter.simulator import Options, Rules, World
+from exporter.simulator import Rules, World
 from exporter.simulator.item import State
 from tests.exported import Exposition, assert_monotone, exporter_process, write_config
 from tests.simulated import Running, running
+from tests.simulator.faults import Faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,13 +65,13 @@ def test_every_environment_is_exported_exactly(simulator: Running, tmp_path: Pat
 def test_five_broken_environments_leave_twenty_healthy_ones_exact_and_in_time(tmp_path: Path) -> None:
     world = populated_world(25)
     world.add_environment("env_cloud", name="cloud", key="key-cloud", kind="cloud")
-    options = Options()
-    options.inject("hang", environment_id="env_20")
-    options.inject("status-500", environment_id="env_21")
-    options.inject("status-403", environment_id="env_22")
-    options.inject("status-404", environment_id="env_23")
+    faults = Faults()
+    faults.inject("hang", environment_id="env_20")
+    faults.inject("status-500", environment_id="env_21")
+    faults.inject("status-403", environment_id="env_22")
+    faults.inject("status-404", environment_id="env_23")
     world.delete_environment("env_24")
-    with running(world, options) as simulator:
+    with running(world, faults=faults) as simulator:
         # A second, not half of one, is left for rendering and sending: the machine may be busy.
         config = write_config(tmp_path, simulator, scrape={"timeout_offset": "1s"})
         broken = ("env_20", "env_21", "env_22", "env_23", "env_cloud")
@@ -91,7 +92,7 @@ def test_five_broken_environments_leave_twenty_healthy_ones_exact_and_in_time(tm
 
 
 def test_an_environment_whose_list_hangs_still_shows_its_queue(simulator: Running, tmp_path: Path) -> None:
-    simulator.call(simulator.options.inject, "hang", environment_id="env_3", call="list")
+    simulator.call(simulator.faults.inject, "hang", environment_id="env_3", call="list")
     config = write_config(tmp_path, simulator)
     with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
         scrape = exporter.scrape(timeout_s=2.0)
@@ -104,10 +105,10 @@ def test_an_environment_whose_list_hangs_still_shows_its_queue(simulator: Runnin
 
 def test_a_fleet_that_mostly_hangs_does_not_keep_the_healthy_from_being_read(tmp_path: Path) -> None:
     world = populated_world(46)
-    options = Options()
+    faults = Faults()
     for number in range(40):
-        options.inject("hang", environment_id=f"env_{number}")
-    with running(world, options) as simulator:
+        faults.inject("hang", environment_id=f"env_{number}")
+    with running(world, faults=faults) as simulator:
         config = write_config(tmp_path, simulator)
         with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
             for _ in range(2):  # they tell who hangs; 46 times two calls do not fit into 16 slots
@@ -115,7 +116,7 @@ def test_a_fleet_that_mostly_hangs_does_not_keep_the_healthy_from_being_read(tmp
             scrape = exporter.scrape(timeout_s=3.0)
             for number in range(40, 46):
                 assert_exact(scrape, simulator, f"env_{number}")
-            simulator.call(simulator.options.heal, "env_0")
+            simulator.call(simulator.faults.heal, "env_0")
             recovered = [exporter.scrape(timeout_s=3.0) for _ in range(5)][-1]
             assert_exact(recovered, simulator, "env_0")
 
@@ -135,11 +136,11 @@ def test_an_outage_hides_numbers_at_once_and_recovery_shows_exact_ones(simulator
     config = write_config(tmp_path, simulator)
     with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
         before = exporter.scrape()
-        simulator.call(simulator.options.inject, "status-503")
+        simulator.call(simulator.faults.inject, "status-503")
         during = exporter.scrape()
         assert set(during.by("managed_agents_up", "environment_id").values()) == {0.0}
         assert not [name for name in during.names() if name.startswith("managed_agents_queue_")]
-        simulator.call(simulator.options.heal)
+        simulator.call(simulator.faults.heal)
         simulator.call(simulator.world.environment("env_7").create)
         after = exporter.scrape()
         for environment in simulator.world.environments():
@@ -152,7 +153,7 @@ def test_an_outage_hides_numbers_at_once_and_recovery_shows_exact_ones(simulator
 def test_a_revoked_key_says_auth_and_is_told_once_in_the_log(simulator: Running, tmp_path: Path) -> None:
     config = write_config(tmp_path, simulator)
     with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
-        simulator.call(simulator.options.inject, "status-401", environment_id="env_5")
+        simulator.call(simulator.faults.inject, "status-401", environment_id="env_5")
         for _ in range(3):
             scrape = exporter.scrape()
         assert scrape.value("managed_agents_up", environment_id="env_5") == 0

@@ -1,4 +1,4 @@
-"""The HTTP face of a `World`: routes, credentials, limits, envelopes and faults. All state that matters is the world's."""
+"""The HTTP face of a `World`: routes, credentials, limits and envelopes. All state that matters is the world's."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ from exporter.simulator.environment import (
     NotFound,
     Refusal,
 )
-from exporter.simulator.faults import Occasion, alterations, replacements
 from exporter.simulator.item import Item, rendered
 from exporter.simulator.options import Call, CallRecord, Calls, Credential, Options
 
@@ -138,8 +137,6 @@ class Simulator:
         self.calls = Calls()
         self._limit = RateLimit()
         self._request_numbers = itertools.count(1)
-        self._replacements = replacements()
-        self._alterations = alterations()
         self._handlers: dict[Call, Callable[[Asked], Awaitable[object]]] = {
             Call.ENVIRONMENTS: self._environments,
             Call.ENVIRONMENT: self._environment,
@@ -176,23 +173,18 @@ class Simulator:
         """Answer no sooner than the latency after the request has come: what the work of answering takes is part of it."""
         latency_s = self.options.latency(asked.environment_id)
         due_at = anyio.current_time() + latency_s
-        response = await self._made(asked)
+        response = await self.respond(asked)
         if latency_s:
             with anyio.CancelScope(deadline=due_at):
                 await replies.gone(asked.request.receive)
         return response
 
-    async def _made(self, asked: Asked) -> Response:
-        fault = self.options.due_fault(asked.environment_id, asked.call)
-        if fault in self._replacements:
-            return self._replacements[fault](self._occasion(asked))
+    async def respond(self, asked: Asked) -> Response:
+        """Return the right answer, or the refusal that the request deserves."""
         try:
-            body = await self._allowed(asked)
+            return replies.answer(await self._allowed(asked))
         except Refusal as refusal:
             return self._refused(refusal, asked.request_id)
-        if fault is not None and isinstance(body, dict):
-            return self._alterations[fault](body, self._occasion(asked))
-        return replies.answer(body)
 
     async def _allowed(self, asked: Asked) -> object:
         if self.options.requests_per_minute is not None and (asked.call != Call.POLL or self.options.polls_count):
@@ -200,14 +192,6 @@ class Simulator:
         self._check_headers(asked.request)
         self._check_credential(asked)
         return await self._handlers[asked.call](asked)
-
-    def _occasion(self, asked: Asked) -> Occasion:
-        def first_page() -> dict[str, Any]:
-            if asked.call == Call.ENVIRONMENTS:
-                return self._environment_page(limit=None, cursor=None, include_archived=False)
-            return self._page(self._queue(asked), limit=asked.whole("limit"), cursor=None)
-
-        return Occasion(asked.request_id, asked.request.query_params.get("page"), first_page)
 
     def _request_id(self) -> str:
         return f"req_simulated{next(self._request_numbers):012d}"

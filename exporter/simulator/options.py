@@ -7,8 +7,6 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Literal
 
-from exporter.simulator.faults import LIST_FAULTS, fault_names
-
 CALLS_KEPT = 20_000
 
 
@@ -56,17 +54,6 @@ def documented_credentials() -> dict[Call, frozenset[Credential]]:
 
 
 @dataclass(slots=True)
-class Injected:
-    fault: str
-    environment_id: str | None
-    calls: frozenset[Call]
-    times_left: int | None
-
-    def concerns(self, environment_id: str | None, call: Call) -> bool:
-        return self.times_left != 0 and call in self.calls and self.environment_id in {None, environment_id}
-
-
-@dataclass(slots=True)
 class Options:
     prefix: str = "/v1"
     """Read once, when the app is made; everything else at each request."""
@@ -88,36 +75,12 @@ class Options:
     """How far `Date` is from the clock behind the timestamps."""
     check_headers: bool = True
     require_beta_query: bool = False
-    injected: list[Injected] = field(default_factory=list)
 
     def accepts(self, call: Call, environment_id: str | None) -> frozenset[Credential]:
         return self.accepted_by_environment.get(environment_id or "", {}).get(call, self.accepted[call])
 
     def latency(self, environment_id: str | None) -> float:
         return self.latency_by_environment.get(environment_id or "", self.latency_s)
-
-    def inject(
-        self, fault: str, *, environment_id: str | None = None, call: str | None = None, times: int | None = None
-    ) -> None:
-        """Let every matching call go wrong from now on, or the next `times` of them. The latest fault wins."""
-        if fault not in fault_names():
-            raise ValueError(f"no such fault: {fault}; known: {', '.join(sorted(fault_names()))}")
-        every = {Call.LIST, Call.ENVIRONMENTS} if fault in LIST_FAULTS else set(Call)
-        calls = frozenset(every if call is None else {Call(call)})
-        self.injected.append(Injected(fault, environment_id, calls, times))
-
-    def heal(self, environment_id: str | None = None) -> None:
-        """Remove the faults of one environment, or all of them."""
-        self.injected = [fault for fault in self.injected if environment_id not in {None, fault.environment_id}]
-
-    def due_fault(self, environment_id: str | None, call: Call) -> str | None:
-        """Answer the fault that this call meets. A limited one is used up by being asked for."""
-        for injected in reversed(self.injected):
-            if injected.concerns(environment_id, call):
-                if injected.times_left is not None:
-                    injected.times_left -= 1
-                return injected.fault
-        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,14 @@
-"""Answers as they go over the wire: JSON, the API's error envelope, and bodies that misbehave on purpose."""
+"""Answers as they go over the wire: JSON and the API's error envelope."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
 
-import anyio
-import anyio.lowlevel
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Receive
 
 JSON_TYPE = "application/json"
 
@@ -52,54 +48,3 @@ async def gone(receive: Receive) -> None:
     """Return once the caller has hung up. The request's body must have been read before."""
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-class Silence(Response):
-    """Accepts the request and never answers."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
-        await gone(receive)
-
-
-def stalled(start: bytes) -> Response:
-    """Answer the first half of a body, then nothing."""
-
-    async def body() -> AsyncIterator[bytes]:
-        yield start
-        await anyio.sleep_forever()
-
-    return StreamingResponse(body(), media_type=JSON_TYPE)
-
-
-def dripping(content: bytes, pause_s: float) -> Response:
-    """Answer one byte at a time: no single read ever waits long, the whole takes for ever."""
-
-    async def body() -> AsyncIterator[bytes]:
-        for byte in content:
-            yield bytes([byte])
-            await anyio.sleep(pause_s)
-
-    return StreamingResponse(body(), media_type=JSON_TYPE)
-
-
-def endless(chunk: bytes, repeated: bytes) -> Response:
-    async def body() -> AsyncIterator[bytes]:
-        yield chunk
-        while True:
-            yield repeated
-            await anyio.lowlevel.checkpoint()  # a fast reader would keep the loop from everybody else
-
-    return StreamingResponse(body(), media_type=JSON_TYPE)
-
-
-def chunked(start: bytes, repeated: bytes, times: int, end: bytes) -> Response:
-    """Answer a large body without ever holding it whole."""
-
-    async def body() -> AsyncIterator[bytes]:
-        yield start
-        for _ in range(times):
-            yield repeated
-            await anyio.lowlevel.checkpoint()
-        yield end
-
-    return StreamingResponse(body(), media_type=JSON_TYPE)

@@ -146,7 +146,7 @@ def test_an_unreachable_host_costs_one_call_an_environment(simulator: Running, t
 
 
 def test_a_silent_host_is_told_from_one_that_refuses(simulator: Running, tmp_path: Path) -> None:
-    simulator.options.inject("hang", environment_id="env_2")
+    simulator.faults.inject("hang", environment_id="env_2")
     report = examined(write_config(tmp_path, simulator, api={"timeout": "300ms"}))
     assert remedies(report) == {"env_0": (), "env_1": (), "env_2": (REMEDY_BY_REASON["timeout"],)}
 
@@ -163,7 +163,7 @@ def test_discovered_environments_are_examined_too(tmp_path: Path) -> None:
         assert remedies(examined(config)) == {"env_0": (NO_LIST,), "env_1": (NO_LIST,)}
         simulator.options.accepted[Call.LIST] = ORGANISATION
         assert examined(config).fine
-        simulator.options.inject("status-401", call="environments")
+        simulator.faults.inject("status-401", call="environments")
         report = examined(config)
         assert (report.fine, report.environment_list.remedies()) == (False, (RENEW["api_key"],))
 

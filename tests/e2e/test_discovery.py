@@ -15,6 +15,7 @@ from exporter.simulator import Options, World
 from exporter.simulator.options import ORGANISATION, Call
 from tests.exported import Exporter, exporter_process, write_config
 from tests.simulated import Running, running
+from tests.simulator.faults import Faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,9 +40,10 @@ def discovering(world: World, directory: Path, *, configured: int = 0, fault: st
     """Run an exporter that discovers the world, the first `configured` environments of which its file names too."""
     options = Options()
     options.accepted[Call.LIST] = ORGANISATION
+    faults = Faults()
     if fault is not None:
-        options.inject(fault, call="environments")
-    with running(world, options) as simulator:
+        faults.inject(fault, call="environments")
+    with running(world, options, faults) as simulator:
         discovery = {"enabled": True, "interval": f"{INTERVAL_S:g}s"}
         config = write_config(directory, simulator, discovery=discovery, scrape={"min_interval": "10s"})
         document = json.loads(config.read_text())
@@ -118,7 +120,7 @@ def test_service_discovery_is_refused_until_there_was_one_list(tmp_path: Path) -
             assert scene.answer().status_code == 503
         # What the file names is exported all the same.
         assert scene.exporter.scrape().by("managed_agents_up", "environment_id") == {"env_0": 1.0}
-        scene.simulator.call(scene.simulator.options.heal)
+        scene.simulator.call(scene.simulator.faults.heal)
         scene.wait_for(lambda: scene.answer().status_code == 200)
         assert scene.listed().keys() == {"env_0", "env_1", "env_2"}
 
@@ -127,12 +129,12 @@ def test_a_failing_directory_keeps_the_last_list_and_is_asked_no_more_often(tmp_
     with discovering(world_of(MANY), tmp_path) as scene:
         expected = scene.names()
         assert len(expected) == MANY
-        options = scene.simulator.options
+        faults = scene.simulator.faults
         for fault in ("status-500", "truncated-json", "repeated-cursor"):
-            scene.simulator.call(options.inject, fault, call="environments")
+            scene.simulator.call(faults.inject, fault, call="environments")
             wait_for_a_failure(scene)
             assert scene.names() == expected
-            scene.simulator.call(options.heal)
+            scene.simulator.call(faults.heal)
         scene.wait_for(lambda: "event=discovery_recovered" in scene.exporter.log())
         begun_at = scene.lists_begun_at()
         assert len(begun_at) >= 5

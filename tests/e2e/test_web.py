@@ -49,8 +49,8 @@ def config(home: Path) -> Iterator[Path]:
     world, _ = demo_world(time.time)
     with running(world) as simulator:
         _, batch, staging, *_ = DEMO_ENVIRONMENTS
-        simulator.options.inject("status-403", environment_id=staging.id)
-        simulator.options.inject("hang", environment_id=batch.id, call="list")
+        simulator.faults.inject("status-403", environment_id=staging.id)
+        simulator.faults.inject("hang", environment_id=batch.id, call="list")
         yield write_config(home, simulator, api={"timeout": "1s"}, scrape={"timeout": "2s"})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import httpx
 import pytest
@@ -477,38 +477,3 @@ async def test_every_call_is_remembered(app: Simulator, client: httpx.AsyncClien
     assert len(calls.between(START_AT, START_AT + 11, environment_id="env_b")) == 1
     calls.clear()
     assert calls.count() == len(calls.records) == 0
-
-
-async def test_an_unknown_fault_is_refused_when_it_is_ordered(app: Simulator) -> None:
-    with pytest.raises(ValueError, match="no such fault: gremlins"):
-        app.options.inject("gremlins")
-    with pytest.raises(ValueError, match="dance"):
-        app.options.inject("hang", call="dance")
-
-
-async def test_a_fault_meets_its_calls_only_and_heals(app: Simulator, client: httpx.AsyncClient) -> None:
-    async def statuses() -> list[int]:
-        answers: list[Any] = [
-            await client.get(f"/environments/{environment}/work/stats", headers=ORGANISATION)
-            for environment in ("env_a", "env_b")
-        ]
-        return [answer.status_code for answer in [*answers, await client.get("/environments", headers=ORGANISATION)]]
-
-    app.options.inject("status-503", environment_id="env_a", call="stats")
-    assert await statuses() == [503, 200, 200]
-    app.options.inject("status-529", call="environments")
-    app.options.inject("status-500", environment_id="env_a", times=1)
-    assert await statuses() == [500, 200, 529]
-    assert await statuses() == [503, 200, 529]
-    app.options.heal("env_a")
-    assert await statuses() == [200, 200, 529]
-    app.options.heal()
-    assert await statuses() == [200, 200, 200]
-
-
-async def test_the_list_of_environments_can_be_broken_like_any_list(app: Simulator, client: httpx.AsyncClient) -> None:
-    app.options.inject("repeated-cursor", call="environments")
-    first = (await client.get("/environments", headers=ORGANISATION)).json()
-    again = (await client.get(f"/environments?page={first['next_page']}", headers=ORGANISATION)).json()
-    assert first == again
-    assert len(first["data"]) == 3

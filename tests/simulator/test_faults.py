@@ -10,12 +10,20 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from exporter.simulator import World
-from exporter.simulator.faults import LIST_FAULTS, STATUSES, alterations, fault_names, replacements
+from exporter.simulator import Options, World
 from tests.simulated import Running, running
+from tests.simulator.faults import (
+    LIST_FAULTS,
+    STATUSES,
+    Faults,
+    FaultySimulator,
+    alterations,
+    fault_names,
+    replacements,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 HEADERS = {
     "anthropic-version": "2023-06-01",
@@ -54,7 +62,7 @@ def sim() -> Iterator[Running]:
 @pytest.fixture(autouse=True)
 def _healed(sim: Running) -> Iterator[None]:
     yield
-    sim.call(sim.options.heal)
+    sim.call(sim.faults.heal)
 
 
 @pytest.fixture(scope="module")
@@ -91,15 +99,15 @@ def received_in_time(client: httpx.Client) -> int:
 
 @pytest.mark.parametrize("fault", sorted(UNFINISHED))
 def test_an_answer_that_never_ends_keeps_its_caller_waiting(sim: Running, client: httpx.Client, fault: str) -> None:
-    sim.call(sim.options.inject, fault)
+    sim.call(sim.faults.inject, fault)
     assert (received_in_time(client) == 0) == (fault == "hang")
-    sim.call(sim.options.heal)
+    sim.call(sim.faults.heal)
     assert client.get("/work/stats").status_code == 200
 
 
 @pytest.mark.parametrize("status", STATUSES)
 def test_a_status_comes_in_the_envelope(sim: Running, client: httpx.Client, status: int) -> None:
-    sim.call(sim.options.inject, f"status-{status}")
+    sim.call(sim.faults.inject, f"status-{status}")
     response = client.get("/work/stats")
     assert response.status_code == status
     assert response.json()["type"] == "error"
@@ -112,7 +120,7 @@ def test_the_other_faults_are_json_that_differs_from_the_truth(
     sim: Running, client: httpx.Client, fault: str, path: str
 ) -> None:
     right = client.get(path)
-    sim.call(sim.options.inject, fault)
+    sim.call(sim.faults.inject, fault)
     wrong = client.get(path)
     json.loads(wrong.content)
     harmless_here = {
@@ -132,7 +140,7 @@ def test_the_other_faults_are_json_that_differs_from_the_truth(
 
 @pytest.mark.parametrize("fault", sorted(NOT_JSON))
 def test_what_is_no_json_cannot_be_read(sim: Running, client: httpx.Client, fault: str) -> None:
-    sim.call(sim.options.inject, fault)
+    sim.call(sim.faults.inject, fault)
     response, body = raw(client, "/work")
     assert response.headers["request-id"]
     with pytest.raises(ValueError, match=r"Expecting|decode|Unterminated"):
@@ -140,7 +148,7 @@ def test_what_is_no_json_cannot_be_read(sim: Running, client: httpx.Client, faul
 
 
 def test_a_redirect_leads_to_another_host(sim: Running, client: httpx.Client) -> None:
-    sim.call(sim.options.inject, "redirect-301")
+    sim.call(sim.faults.inject, "redirect-301")
     response = client.get("/work")
     assert (response.status_code, response.next_request and response.next_request.url.host) == (
         301,
@@ -150,7 +158,7 @@ def test_a_redirect_leads_to_another_host(sim: Running, client: httpx.Client) ->
 
 def test_gzip_carries_the_truth(sim: Running, client: httpx.Client) -> None:
     right = client.get("/work").json()
-    sim.call(sim.options.inject, "gzip")
+    sim.call(sim.faults.inject, "gzip")
     response, body = raw(client, "/work")
     assert response.headers["content-encoding"] == "gzip"
     assert json.loads(gzip.decompress(body)) == right
@@ -158,32 +166,32 @@ def test_gzip_carries_the_truth(sim: Running, client: httpx.Client) -> None:
 
 @pytest.mark.parametrize(("fault", "encoding"), [("gzip-bomb", "gzip"), ("nested-gzip-bomb", "gzip, gzip")])
 def test_a_bomb_is_small_on_the_wire(sim: Running, client: httpx.Client, fault: str, encoding: str) -> None:
-    sim.call(sim.options.inject, fault)
+    sim.call(sim.faults.inject, fault)
     response, body = raw(client, "/work")
     assert response.headers["content-encoding"] == encoding
     assert len(body) < 100_000
 
 
 def test_a_huge_body_is_legal_and_huge(sim: Running, client: httpx.Client) -> None:
-    sim.call(sim.options.inject, "huge-body")
+    sim.call(sim.faults.inject, "huge-body")
     with client.stream("GET", "/work/stats") as response:
         assert sum(len(chunk) for chunk in response.iter_raw()) > 64 * 2**20
 
 
 def test_nesting_is_ten_thousand_deep(sim: Running, client: httpx.Client) -> None:
-    sim.call(sim.options.inject, "nested")
+    sim.call(sim.faults.inject, "nested")
     assert client.get("/work").content.count(b"[") == 10_000
 
 
 def test_a_repeated_cursor_leads_to_itself(sim: Running, client: httpx.Client) -> None:
-    sim.call(sim.options.inject, "repeated-cursor")
+    sim.call(sim.faults.inject, "repeated-cursor")
     first = page(client)
     assert page(client, first["next_page"]) == first
 
 
 @pytest.mark.parametrize(("fault", "size"), [("endless-pages", 4), ("endless-empty-pages", 0)])
 def test_endless_pages_have_ever_new_cursors(sim: Running, client: httpx.Client, fault: str, size: int) -> None:
-    sim.call(sim.options.inject, fault)
+    sim.call(sim.faults.inject, fault)
     cursors: list[str | None] = [None]
     for _ in range(5):
         body = page(client, cursors[-1])
@@ -193,7 +201,7 @@ def test_endless_pages_have_ever_new_cursors(sim: Running, client: httpx.Client,
 
 
 def test_an_item_can_show_on_two_pages(sim: Running, client: httpx.Client) -> None:
-    sim.call(sim.options.inject, "item-on-two-pages")
+    sim.call(sim.faults.inject, "item-on-two-pages")
     first = page(client)
     second = page(client, first["next_page"])
     assert [item["id"] for item in second["data"]].count(first["data"][0]["id"]) == 1
@@ -201,10 +209,10 @@ def test_an_item_can_show_on_two_pages(sim: Running, client: httpx.Client) -> No
 
 
 def test_foreign_items_may_be_one_or_all(sim: Running, client: httpx.Client) -> None:
-    sim.call(sim.options.inject, "foreign-item")
+    sim.call(sim.faults.inject, "foreign-item")
     owners = [item["environment_id"] for item in page(client)["data"]]
     assert owners == ["env_someone_else", *["env_a"] * 4]
-    sim.call(sim.options.inject, "foreign-items")
+    sim.call(sim.faults.inject, "foreign-items")
     owners = [item["environment_id"] for item in page(client)["data"]]
     assert owners == ["env_someone_else"] * 4
 
@@ -212,10 +220,64 @@ def test_foreign_items_may_be_one_or_all(sim: Running, client: httpx.Client) -> 
 @pytest.mark.parametrize("fault", sorted(replacements().keys() - LIST_FAULTS - UNFINISHED - {"huge-body"}))
 def test_a_poll_that_is_answered_with_a_fault_claims_nothing(sim: Running, client: httpx.Client, fault: str) -> None:
     before = sim.call(sim.world.truth, "env_a").stats
-    sim.call(sim.options.inject, fault)
+    sim.call(sim.faults.inject, fault)
     raw(client, "/work/poll")
     assert sim.call(sim.world.truth, "env_a").stats == before
 
 
 def test_no_name_is_used_twice() -> None:
     assert replacements().keys().isdisjoint(alterations().keys())
+
+
+def test_an_unknown_fault_is_refused_when_it_is_ordered() -> None:
+    with pytest.raises(ValueError, match="no such fault: gremlins"):
+        Faults().inject("gremlins")
+    with pytest.raises(ValueError, match="dance"):
+        Faults().inject("hang", call="dance")
+
+
+@pytest.fixture
+def app() -> FaultySimulator:
+    world = World(time.time)
+    for name in ("env_a", "env_b"):
+        world.add_environment(name)
+    return FaultySimulator(world, Options(api_key="org-key", check_headers=False))
+
+
+@pytest.fixture
+async def inside(app: FaultySimulator) -> AsyncIterator[httpx.AsyncClient]:
+    """Yield a client that calls the app without a socket."""
+    transport = httpx.ASGITransport(app)
+    headers = {"x-api-key": "org-key"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://simulator/v1", headers=headers) as inside:
+        yield inside
+
+
+@pytest.mark.anyio
+async def test_a_fault_meets_its_calls_only_and_heals(app: FaultySimulator, inside: httpx.AsyncClient) -> None:
+    paths = ("/environments/env_a/work/stats", "/environments/env_b/work/stats", "/environments")
+
+    async def statuses() -> list[int]:
+        return [(await inside.get(path)).status_code for path in paths]
+
+    app.faults.inject("status-503", environment_id="env_a", call="stats")
+    assert await statuses() == [503, 200, 200]
+    app.faults.inject("status-529", call="environments")
+    app.faults.inject("status-500", environment_id="env_a", times=1)
+    assert await statuses() == [500, 200, 529]
+    assert await statuses() == [503, 200, 529]
+    app.faults.heal("env_a")
+    assert await statuses() == [200, 200, 529]
+    app.faults.heal()
+    assert await statuses() == [200, 200, 200]
+
+
+@pytest.mark.anyio
+async def test_the_list_of_environments_can_be_broken_like_any_list(
+    app: FaultySimulator, inside: httpx.AsyncClient
+) -> None:
+    app.faults.inject("repeated-cursor", call="environments")
+    first = (await inside.get("/environments")).json()
+    again = (await inside.get(f"/environments?page={first['next_page']}")).json()
+    assert first == again
+    assert len(first["data"]) == 2

@@ -13,6 +13,7 @@ import pytest
 
 from exporter.simulator import Options, World, make_app, serving
 from tests.simulated import running
+from tests.simulator.faults import FaultySimulator
 
 
 @pytest.fixture
@@ -52,8 +53,8 @@ async def test_signals_stay_with_the_program() -> None:
 async def test_it_ends_at_once_whatever_hangs(fault: str, caplog: pytest.LogCaptureFixture) -> None:
     world = World(time.time)
     world.add_environment("env_a")
-    app = make_app(world, Options(check_headers=False))
-    app.options.inject(fault)
+    app = FaultySimulator(world, Options(check_headers=False))
+    app.faults.inject(fault)
     headers = {"x-api-key": app.options.api_key}
     async with httpx.AsyncClient(timeout=5.0) as client:
         async with serving(app) as base_url:

@@ -9,16 +9,23 @@ from __future__ import annotations
 import gzip
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from starlette.responses import RedirectResponse, Response
+import anyio
+import anyio.lowlevel
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 
-from exporter.simulator import replies
+from exporter.simulator import Call, Options, Simulator, replies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
+
+    from starlette.types import Receive, Scope, Send
+
+    from exporter.simulator import World
+    from exporter.simulator.app import Asked
 
     Replacement = Callable[["Occasion"], Response]
     Alteration = Callable[["Body", "Occasion"], Response]
@@ -41,6 +48,57 @@ class Occasion:
     request_id: str
     cursor: str | None
     first_page: Callable[[], Body]
+
+
+class Silence(Response):
+    """Accepts the request and never answers."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
+        await replies.gone(receive)
+
+
+def stalled(start: bytes) -> Response:
+    """Answer the first half of a body, then nothing."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield start
+        await anyio.sleep_forever()
+
+    return StreamingResponse(body(), media_type=replies.JSON_TYPE)
+
+
+def dripping(content: bytes, pause_s: float) -> Response:
+    """Answer one byte at a time: no single read ever waits long, the whole takes for ever."""
+
+    async def body() -> AsyncIterator[bytes]:
+        for byte in content:
+            yield bytes([byte])
+            await anyio.sleep(pause_s)
+
+    return StreamingResponse(body(), media_type=replies.JSON_TYPE)
+
+
+def endless(chunk: bytes, repeated: bytes) -> Response:
+    async def body() -> AsyncIterator[bytes]:
+        yield chunk
+        while True:
+            yield repeated
+            await anyio.lowlevel.checkpoint()  # a fast reader would keep the loop from everybody else
+
+    return StreamingResponse(body(), media_type=replies.JSON_TYPE)
+
+
+def chunked(start: bytes, repeated: bytes, times: int, end: bytes) -> Response:
+    """Answer a large body without ever holding it whole."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield start
+        for _ in range(times):
+            yield repeated
+            await anyio.lowlevel.checkpoint()
+        yield end
+
+    return StreamingResponse(body(), media_type=replies.JSON_TYPE)
 
 
 def _status(status: int, occasion: Occasion) -> Response:
@@ -74,7 +132,7 @@ def _nested_gzip_bomb(_: Occasion) -> Response:
 
 
 def _huge(_: Occasion) -> Response:
-    return replies.chunked(b'{"type":"work_queue_stats","padding":"', b"x" * MEBIBYTE, 64, b'"}')
+    return chunked(b'{"type":"work_queue_stats","padding":"', b"x" * MEBIBYTE, 64, b'"}')
 
 
 def _nested(_: Occasion) -> Response:
@@ -131,10 +189,10 @@ def _other_bodies() -> dict[str, Replacement]:
 
 def _other_sizes() -> dict[str, Replacement]:
     return {
-        "hang": lambda _: replies.Silence(),
+        "hang": lambda _: Silence(),
         "huge-body": _huge,
-        "endless-body": lambda _: replies.endless(b'{"type":"', b"x" * 65_536),
-        "endless-spaces": lambda _: replies.endless(b"", b" " * 65_536),
+        "endless-body": lambda _: endless(b'{"type":"', b"x" * 65_536),
+        "endless-spaces": lambda _: endless(b"", b" " * 65_536),
         "gzip-bomb": _gzip_bomb,
         "nested-gzip-bomb": _nested_gzip_bomb,
     }
@@ -159,11 +217,11 @@ def _truncated(body: Body, _: Occasion) -> Response:
 
 def _stalled(body: Body, _: Occasion) -> Response:
     text = _text(body)
-    return replies.stalled(text[: len(text) // 2])
+    return stalled(text[: len(text) // 2])
 
 
 def _dripping(body: Body, _: Occasion) -> Response:
-    return replies.dripping(_text(body), pause_s=0.1)
+    return dripping(_text(body), pause_s=0.1)
 
 
 def _gzipped(body: Body, occasion: Occasion) -> Response:
@@ -293,3 +351,72 @@ def _altered_lists() -> dict[str, Alteration]:
 
 def fault_names() -> frozenset[str]:
     return frozenset(replacements()) | frozenset(alterations())
+
+
+@dataclass(slots=True)
+class Injected:
+    fault: str
+    environment_id: str | None
+    calls: frozenset[Call]
+    times_left: int | None
+
+    def concerns(self, environment_id: str | None, call: Call) -> bool:
+        return self.times_left != 0 and call in self.calls and self.environment_id in {None, environment_id}
+
+
+@dataclass(slots=True)
+class Faults:
+    """What goes wrong now."""
+
+    injected: list[Injected] = field(default_factory=list)
+
+    def inject(
+        self, fault: str, *, environment_id: str | None = None, call: str | None = None, times: int | None = None
+    ) -> None:
+        """Let every matching call go wrong from now on, or the next `times` of them. The latest fault wins."""
+        if fault not in fault_names():
+            raise ValueError(f"no such fault: {fault}; known: {', '.join(sorted(fault_names()))}")
+        every = {Call.LIST, Call.ENVIRONMENTS} if fault in LIST_FAULTS else set(Call)
+        calls = frozenset(every if call is None else {Call(call)})
+        self.injected.append(Injected(fault, environment_id, calls, times))
+
+    def heal(self, environment_id: str | None = None) -> None:
+        """Remove the faults of one environment, or all of them."""
+        self.injected = [fault for fault in self.injected if environment_id not in {None, fault.environment_id}]
+
+    def due(self, environment_id: str | None, call: Call) -> str | None:
+        """Answer the fault that this call meets. A limited one is used up by being asked for."""
+        for injected in reversed(self.injected):
+            if injected.concerns(environment_id, call):
+                if injected.times_left is not None:
+                    injected.times_left -= 1
+                return injected.fault
+        return None
+
+
+class FaultySimulator(Simulator):
+    """The simulated API with faults in front of it."""
+
+    def __init__(self, world: World, options: Options | None = None, faults: Faults | None = None) -> None:
+        super().__init__(world, options or Options())
+        self.faults = faults or Faults()
+        self._replacements = replacements()
+        self._alterations = alterations()
+
+    async def respond(self, asked: Asked) -> Response:
+        fault = self.faults.due(asked.environment_id, asked.call)
+        if fault in self._replacements:
+            return self._replacements[fault](self._occasion(asked))
+        response = await super().respond(asked)
+        body = json.loads(bytes(response.body)) if response.status_code == 200 else None
+        if fault is None or not isinstance(body, dict):
+            return response
+        return self._alterations[fault](body, self._occasion(asked))
+
+    def _occasion(self, asked: Asked) -> Occasion:
+        def first_page() -> Body:
+            if asked.call == Call.ENVIRONMENTS:
+                return self._environment_page(limit=None, cursor=None, include_archived=False)
+            return self._page(self._queue(asked), limit=asked.whole("limit"), cursor=None)
+
+        return Occasion(asked.request_id, asked.request.query_params.get("page"), first_page)
