@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
 import pytest
 
 from exporter.api.admission import Admission, CallRequest, Health, Throttled
 from exporter.api.budget import Budget, Priority
+from tests.simulated_time import SIMULATED_TIME
 
 pytestmark = pytest.mark.anyio
 PLENTY = 1_000_000
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return SIMULATED_TIME
 
 
 @dataclass

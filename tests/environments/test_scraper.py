@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -20,6 +20,7 @@ from exporter.environments.reader import NOT_SELF_HOSTED, EnvironmentReader
 from exporter.environments.scraper import Scraper
 from exporter.environments.snapshot import Environment
 from exporter.log import Log
+from tests.simulated_time import SIMULATED_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,8 +35,8 @@ LIST = b'{"data": [], "next_page": null}'
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return SIMULATED_TIME
 
 
 @dataclass
