@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from dashboards import rules
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -175,6 +177,16 @@ def test_questions_and_vulnerabilities_are_led_elsewhere() -> None:
     config = read(ROOT / ".github/ISSUE_TEMPLATE/config.yml")
     assert config["blank_issues_enabled"] is False
     assert [link["url"].rpartition("/")[2] for link in config["contact_links"]] == ["discussions", "new"]
+
+
+def test_every_link_to_the_project_leads_to_its_one_address() -> None:
+    files = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.*")]
+    named = {
+        url
+        for file in files
+        for url in re.findall(r"https://github\.com/[^/\s]+/managed-agents-exporter", file.read_text())
+    }
+    assert named == {rules.REPOSITORY_URL}
 
 
 # ---- the release's notes
