@@ -2,6 +2,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
+PYTEST := $(BIN)/python -m pytest --hypothesis-profile=ci
+COVERAGE ?= --cov --cov-report=term
 # Simulated days and millions of items: measuring their coverage would take longer than all the rest.
 LONG   := tests/listing/test_ledger_day.py tests/listing/test_ledger_machine.py tests/listing/test_ledger_cost.py
 # The lock files are complete. A resolver would look beyond them, and fail on the day one of their packages has a newer release.
@@ -26,12 +28,11 @@ types: $(VENV)/.test
 	$(BIN)/mypy
 
 unit: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not e2e" -n $(JOBS) --cov --cov-report=term $(LONG:%=--ignore=%)
-	$(BIN)/python -m pytest -n $(JOBS) $(LONG)
+	$(PYTEST) -m "not e2e" -n $(JOBS) $(COVERAGE) $(LONG:%=--ignore=%)
+	$(PYTEST) -n $(JOBS) $(LONG)
 
 e2e: $(VENV)/.test
-	$(BIN)/python -m pytest -m "e2e and not alone" -n $(JOBS)
-	$(BIN)/python -m pytest -m "e2e and alone"
+	$(PYTEST) -m e2e -n $(JOBS)
 
 bench: $(VENV)/.bench    ## measure, beside a naive exporter, and renew docs/benchmarks
 	$(BIN)/python -m tests.benchmark

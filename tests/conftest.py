@@ -1,6 +1,13 @@
 """What every test may rely on."""
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No property fails because a machine is slow: neither by its own deadline nor by the time its examples take to make.
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+# In CI the same examples each time: what fails there has been broken by the change.
+settings.register_profile("ci", settings.get_profile("default"), derandomize=True, database=None)
+settings.load_profile("default")
 
 
 @pytest.fixture
