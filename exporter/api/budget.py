@@ -39,6 +39,11 @@ RESERVED_SHARE_OF_BURST = 1 / 8
 RESERVED_KEPT_S = 10.0
 
 
+def burst_calls(per_minute: float) -> float:
+    """Return how many calls can be made at once: half a minute's, and one at least."""
+    return max(1.0, per_minute / 2)
+
+
 class Priority(enum.IntEnum):
     """What a call is for, in order of worth. The listing's own worths continue this scale."""
 
@@ -100,7 +105,7 @@ class Budget:
     def __init__(self, *, per_minute: int, min_interval_s: float, now: float, jitter: Callable[[], float]) -> None:
         self._per_minute = per_minute
         self._min_interval_s = min_interval_s
-        self._burst = max(1.0, per_minute / 2)
+        self._burst = burst_calls(per_minute)
         self._tokens = self._burst
         self._at = now
         self._share = 1.0
@@ -116,7 +121,7 @@ class Budget:
         self._refill(now)
         self._per_minute = per_minute
         self._min_interval_s = min_interval_s
-        self._burst = max(1.0, per_minute / 2)
+        self._burst = burst_calls(per_minute)
         self._tokens = min(self._tokens, self._burst)
         self._slack_by_priority.clear()
 

@@ -47,6 +47,7 @@ class State(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
+LIVE_STATES = (State.QUEUED, State.STARTING, State.ACTIVE, State.STOPPING)
 STATE_BY_WORD = {state.value: state for state in State if state is not State.UNKNOWN}
 ENVIRONMENT_TYPES = frozenset({"self_hosted", "cloud"})
 ITEM_TYPES = frozenset({"session", "healthcheck"})
@@ -61,6 +62,11 @@ class WorkStats(msgspec.Struct, frozen=True):
     workers_polling: int | None
     oldest_legible: bool = True
     drift: tuple[str, ...] = ()
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether it says nothing at all, as it does of an environment that is not self-hosted."""
+        return not (self.depth or self.pending) and self.oldest_queued_at is None and self.workers_polling is None
 
 
 class WorkItem(msgspec.Struct, frozen=True, gc=False):

@@ -11,7 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from exporter.config.model import DISCOVERY_LEAST_INTERVAL_S, DISCOVERY_PAGE_SIZE
+from exporter.api.budget import burst_calls
+from exporter.config.model import DISCOVERY_PAGE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,10 +136,10 @@ def plan(config: Config, *, environments: int) -> Plan:
     return Plan(
         environments=environments,
         requests_per_minute=config.api.requests_per_minute,
-        burst=_burst(config),
+        burst=burst_calls(config.api.requests_per_minute),
         listing=config.listing.enabled,
         resync_interval_s=config.listing.resync_interval_s,
-        discovery_interval_s=max(DISCOVERY_LEAST_INTERVAL_S, discovery.interval_s) if discovery.enabled else None,
+        discovery_interval_s=discovery.interval_s if discovery.enabled else None,
         max_age_s=config.scrape.max_age_s,
         workers_polls=(WORKER_POLLS[0] * max(0, always_on), WORKER_POLLS[1] * max(0, always_on)),
         rows=tuple(_row(config, environments, interval_s) for interval_s in SCRAPE_INTERVALS_S),
@@ -150,7 +151,7 @@ def _row(config: Config, environments: int, scrape_interval_s: float) -> Row:
     reads = MINUTE_S / read_s
     listing = 1 if config.listing.enabled else 0
     discovery = _discovery_calls(config, environments)
-    left = min(_burst(config), config.api.requests_per_minute / reads) - discovery / reads
+    left = _calls_a_read(config, reads) - discovery / reads
     supply = max(0.0, left)
     for_list = max(0.0, supply - environments)
     calm = environments * listing
@@ -168,8 +169,9 @@ def _row(config: Config, environments: int, scrape_interval_s: float) -> Row:
     )
 
 
-def _burst(config: Config) -> float:
-    return max(1.0, config.api.requests_per_minute / 2)
+def _calls_a_read(config: Config, reads: float) -> float:
+    """Return how many calls there are for each of `reads` a minute."""
+    return min(burst_calls(config.api.requests_per_minute), config.api.requests_per_minute / reads)
 
 
 def _discovery_calls(config: Config, environments: int) -> float:
@@ -177,7 +179,7 @@ def _discovery_calls(config: Config, environments: int) -> float:
     if not config.discovery.enabled:
         return 0.0
     pages = max(1, math.ceil(environments / DISCOVERY_PAGE_SIZE))
-    return pages * MINUTE_S / max(DISCOVERY_LEAST_INTERVAL_S, config.discovery.interval_s)
+    return pages * MINUTE_S / config.discovery.interval_s
 
 
 def _age_s(wanted: float, supply: float, read_s: float) -> float:
@@ -196,11 +198,9 @@ def _remedies(config: Config, environments: int, reads: float, discovery: float)
     left = config.api.requests_per_minute - discovery
     interval_s = math.ceil(MINUTE_S * wanted / left) if left > 0 else math.inf
     # Discovery goes on between two reads, so what it takes of the burst grows with the interval.
-    if wanted + discovery * max(interval_s / MINUTE_S, 1 / reads) <= _burst(config):
+    if wanted + discovery * max(interval_s / MINUTE_S, 1 / reads) <= burst_calls(config.api.requests_per_minute):
         yield f"scrape.min_interval to {duration(interval_s)}{'' if discovery else ' or more'}"
-    if config.listing.enabled and environments + discovery / reads <= min(
-        _burst(config), config.api.requests_per_minute / reads
-    ):
+    if config.listing.enabled and environments + discovery / reads <= _calls_a_read(config, reads):
         yield "listing.enabled to false"
 
 

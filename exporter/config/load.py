@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.config.model import (
+    DISCOVERY_LEAST_INTERVAL_S,
     ENVIRONMENT_ID,
     HEADER,
     HEADER_EXPECTED,
@@ -181,7 +182,7 @@ def _discovery(section: Section) -> DiscoveryConfig:
     default = DiscoveryConfig()
     return DiscoveryConfig(
         enabled=section.take("enabled", flag, default.enabled),
-        interval_s=section.take("interval", duration_s, default.interval_s),
+        interval_s=max(DISCOVERY_LEAST_INTERVAL_S, section.take("interval", duration_s, default.interval_s)),
     )
 
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.api.budget import Priority
-from exporter.api.wire import State
+from exporter.api.wire import LIVE_STATES, State
 from exporter.listing.bookmarks import CursorKind
 from exporter.listing.index import Arrival, ListIndex
 from exporter.listing.lifecycle import CLOCK_ERROR_S, TransitionDetector
@@ -44,7 +44,6 @@ __all__ = ["Call", "CursorKind", "Ledger", "Listing", "Order", "Priority"]
 SMALL_PAGE_SIZE = 100
 DISTRUST_S = 600.0
 """For so long at least a list whose order was broken is walked fully."""
-LIVE_STATES = (State.QUEUED, State.STARTING, State.ACTIVE, State.STOPPING)
 NEVER = float("-inf")
 
 

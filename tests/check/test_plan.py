@@ -29,7 +29,7 @@ def config(
         api=ApiConfig(requests_per_minute=per_minute),
         scrape=ScrapeConfig(min_interval_s=min_interval_s, max_age_s=max_age_s),
         listing=ListingConfig(enabled=listing),
-        discovery=DiscoveryConfig(enabled=discovery_s is not None, interval_s=discovery_s or 0.0),
+        discovery=DiscoveryConfig(enabled=discovery_s is not None, interval_s=discovery_s or 300.0),
     )
 
 
@@ -73,7 +73,7 @@ def test_stats_beyond_max_age_are_warned_about() -> None:
 
 
 def test_a_budget_of_one_call_that_discovery_eats_is_said_to_read_nothing() -> None:
-    (first, *_) = plan(config(per_minute=1, discovery_s=0.0, listing=False), environments=5).warnings()
+    (first, *_) = plan(config(per_minute=1, discovery_s=1.0, listing=False), environments=5).warnings()
     assert first == (
         "scraped every 15s the budget is too small (stats never read, beyond scrape.max_age 5m: environments go to up 0"
         " in turn): set api.requests_per_minute to 80 or more"
@@ -81,7 +81,7 @@ def test_a_budget_of_one_call_that_discovery_eats_is_said_to_read_nothing() -> N
 
 
 def test_a_budget_that_does_not_even_cover_discovery_is_said_so() -> None:
-    (first, *_) = plan(config(per_minute=3, discovery_s=0.0, listing=False), environments=0).warnings()
+    (first, *_) = plan(config(per_minute=3, discovery_s=1.0, listing=False), environments=0).warnings()
     assert (
         first
         == "scraped every 15s the budget is too small (discovery comes late): set api.requests_per_minute to 60 or more"
@@ -120,7 +120,7 @@ def test_a_budget_that_could_crowd_out_the_workers_is_warned_about() -> None:
 
 
 def test_intervals_of_zero_are_said_in_words() -> None:
-    settings = replace(config(discovery_s=0.0, min_interval_s=0.0), listing=ListingConfig(resync_interval_s=0.0))
+    settings = replace(config(discovery_s=1.0, min_interval_s=0.0), listing=ListingConfig(resync_interval_s=0.0))
     lines = plan(settings, environments=1).lines()
     assert lines[1] == "environments: 1, and those that discovery finds every 1s, which are not counted here"
     assert lines[5].startswith("resync: a full walk of each list, all the time, ")
@@ -147,7 +147,7 @@ configs = st.builds(
     per_minute=st.integers(1, 3000),
     min_interval_s=st.sampled_from([0.0, 10.0, 40.0, 90.0]),
     listing=st.booleans(),
-    discovery_s=st.sampled_from([None, 0.0, 10.0, 300.0]),
+    discovery_s=st.sampled_from([None, 1.0, 10.0, 300.0]),
     max_age_s=st.sampled_from([0.0, 300.0]),
 )
 
@@ -159,7 +159,7 @@ def row(settings: Config, environments: int, scrape_interval_s: float) -> Row:
 
 # Discovery's calls between two reads that are far apart leave too little of the burst.
 @example(
-    settings=config(per_minute=262, min_interval_s=0.0, listing=False, discovery_s=0.0, max_age_s=0.0),
+    settings=config(per_minute=262, min_interval_s=0.0, listing=False, discovery_s=1.0, max_age_s=0.0),
     environments=101,
     scrape_interval_s=15.0,
 )
