@@ -21,8 +21,8 @@ from exporter.config.from_environment import from_environment
 from exporter.config.load import load
 from exporter.config.model import Config, ConfigError
 from exporter.demo import demo_config, simulated_api
-from exporter.metrics import catalogue
 from exporter.metrics.exposition import Wanted, expose
+from exporter.metrics.series import families_of
 from exporter.web.addresses import AddressError, listen, parse_address
 from exporter.web.basic_auth import THREAD_NAME as PASSWORDS
 from exporter.web.routes import TAKEN_PATHS, WebSettings
@@ -144,7 +144,7 @@ async def _serve(app: App, sockets: Sequence[socket.socket], logger: log.Log, op
 
 async def _once(app: App) -> int:
     snapshots = await app.read_once()
-    families = catalogue.families(
+    families = families_of(
         snapshots,
         monotonic=Clock().monotonic(),
         heartbeat_overdue_s=app.config.work.heartbeat_overdue_s,

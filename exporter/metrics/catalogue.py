@@ -1,28 +1,9 @@
-"""The catalogue of metrics as data, and the families of a set of snapshots. Pure.
-
-Series are a function of the snapshot: families are built anew for every scrape, so nothing can go stale.
-"""
+"""Every metric of the exporter: its name, type, help and labels. Data alone."""
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.utils import floatToGoString
-
-from exporter.api.wire import State
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from exporter.environments.snapshot import Environment, Queue, ReadTimes, Snapshot, Work
-    from exporter.listing.tally import HistogramView
-
-MetricFamily: TypeAlias = Any
-"""One of the library's family classes: they share a shape, but no typed base with add_metric."""
+from typing import Literal
 
 PREFIX = "managed_agents_"
 ENVIRONMENT_LABELS = ("environment_id", "environment_name")
@@ -187,129 +168,7 @@ EXPORTER = (
 )
 CATALOGUE = QUEUE + WORK + READING + EXPORTER
 
-Row = tuple[Metric, tuple[str, ...], float]
-"""A metric, the values of the labels that follow the environment's, and the value."""
-
-LIVE_STATES = (State.QUEUED, State.STARTING, State.ACTIVE, State.STOPPING)
-
-
-@dataclass(frozen=True, slots=True)
-class Families:
-    """What a set of snapshots shows, ages being those at `monotonic`.
-
-    Iterated, it yields each of the library's families once, with the series of every environment. `series` tells the same
-    without building them: a scrape of 1,000 environments has 90,000 series.
-    """
-
-    snapshots: tuple[Snapshot, ...]
-    monotonic: float
-    heartbeat_overdue_s: float
-
-    def __iter__(self) -> Iterator[MetricFamily]:
-        family_by_name: dict[str, MetricFamily] = {}
-
-        def family_of(metric: Metric) -> MetricFamily:
-            if metric.name not in family_by_name:
-                family_by_name[metric.name] = _family(metric)
-            return family_by_name[metric.name]
-
-        for environment, rows, histograms in self.series():
-            of = (environment.id, environment.name)
-            for metric, labels, value in rows:
-                family_of(metric).add_metric((*of, *labels), value)
-            for metric, histogram in histograms:
-                family_of(metric).add_metric(of, buckets=_buckets(histogram), sum_value=histogram.sum_s)
-        yield from (family_by_name[metric.name] for metric in CATALOGUE if metric.name in family_by_name)
-
-    def series(self) -> Iterator[tuple[Environment, Iterator[Row], Iterator[tuple[Metric, HistogramView]]]]:
-        for snapshot in self.snapshots:
-            rows = _rows(snapshot, self.monotonic, self.heartbeat_overdue_s)
-            yield snapshot.environment, rows, _histograms(snapshot)
-
-
-def families(snapshots: Iterable[Snapshot], *, monotonic: float, heartbeat_overdue_s: float) -> Families:
-    return Families(tuple(snapshots), monotonic, heartbeat_overdue_s)
-
 
 def of_environment(series: str) -> bool:
-    """Tell whether a series of that name belongs to an environment, rather than to the exporter or its process."""
+    """Return whether a series of that name belongs to an environment, rather than to the exporter or its process."""
     return series.startswith(PREFIX) and not series.startswith(f"{PREFIX}exporter_")
-
-
-def _family(metric: Metric) -> MetricFamily:
-    kinds = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily, "histogram": HistogramMetricFamily}
-    family: MetricFamily = kinds[metric.type](metric.family, metric.help, labels=metric.labels)
-    return family
-
-
-def _rows(snapshot: Snapshot, monotonic: float, heartbeat_overdue_s: float) -> Iterator[Row]:
-    yield from _reading_rows(snapshot)
-    if snapshot.queue is not None:
-        yield from _queue_rows(snapshot.queue, snapshot.queue.times.server_now(monotonic))
-        yield from _times_rows("stats", snapshot.queue.times)
-    if snapshot.work is not None:
-        yield from _work_rows(snapshot.work, snapshot.work.times.server_now(monotonic), heartbeat_overdue_s)
-        yield from _times_rows("list", snapshot.work.times)
-    if snapshot.tally is not None:
-        yield WORK_CREATED, (), snapshot.tally.created
-        for outcome, count in snapshot.tally.finished_by_outcome.items():
-            yield WORK_FINISHED, (outcome,), count
-
-
-def _reading_rows(snapshot: Snapshot) -> Iterator[Row]:
-    yield UP, (), float(snapshot.queue is not None)
-    if snapshot.listing_enabled:
-        yield LIST_UP, (), float(snapshot.work is not None)
-    yield ENVIRONMENT_INFO, (snapshot.environment.worker_mode, snapshot.environment.origin), 1.0
-
-
-def _times_rows(source: str, times: ReadTimes) -> Iterator[Row]:
-    yield DATA_TIMESTAMP, (source,), times.read_at
-    yield SCRAPE_DURATION, (source,), times.duration_s
-
-
-def _queue_rows(queue: Queue, server_now: float) -> Iterator[Row]:
-    stats = queue.stats
-    yield QUEUE_DEPTH, (), stats.depth
-    yield QUEUE_PENDING, (), stats.pending
-    if stats.oldest_legible:
-        yield QUEUE_OLDEST_AGE, (), _age_s(stats.oldest_queued_at, server_now)
-    if stats.oldest_queued_at is not None:
-        yield QUEUE_OLDEST_TIMESTAMP, (), stats.oldest_queued_at
-    if stats.workers_polling is not None:
-        yield WORKERS_POLLING, (), stats.workers_polling
-
-
-def _work_rows(work: Work, server_now: float, heartbeat_overdue_s: float) -> Iterator[Row]:
-    listing = work.listing
-    for state in State:
-        yield WORK_ITEMS, (state.value,), listing.count_by_state[state]
-    for state in LIVE_STATES:
-        yield WORK_OLDEST_AGE, (state.value,), _age_s(listing.oldest_at_by_state[state], server_now)
-    oldest = listing.heartbeats[0] if listing.heartbeats else None
-    yield WORK_HEARTBEAT_OLDEST_AGE, (), _age_s(oldest, server_now)
-    yield WORK_HEARTBEAT_OVERDUE, (), bisect_left(listing.heartbeats, server_now - heartbeat_overdue_s)
-
-
-def _histograms(snapshot: Snapshot) -> Iterator[tuple[Metric, HistogramView]]:
-    if snapshot.tally is None:
-        return
-    yield WORK_QUEUE_WAIT, snapshot.tally.queue_wait
-    yield WORK_STARTUP, snapshot.tally.startup
-    yield WORK_RUN, snapshot.tally.run
-    yield WORK_STOP, snapshot.tally.stop
-
-
-def _buckets(histogram: HistogramView) -> list[tuple[str, float]]:
-    bounds = [go_string(bound) for bound in (*histogram.bounds_s, math.inf)]
-    return list(zip(bounds, histogram.cumulative_counts, strict=True))
-
-
-def _age_s(since: float | None, server_now: float) -> float:
-    return 0.0 if since is None else max(0.0, server_now - since)
-
-
-def go_string(number: float) -> str:
-    """Write a number as Prometheus does."""
-    text: str = floatToGoString(number)  # type: ignore[no-untyped-call]  # the library leaves it untyped
-    return text

@@ -18,12 +18,14 @@ from prometheus_client.exposition import choose_encoder
 
 from exporter.metrics import catalogue
 from exporter.metrics.negotiation import preferred_format, takes_gzip
+from exporter.metrics.series import go_string
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from exporter.listing.tally import HistogramView
-    from exporter.metrics.catalogue import Families, Metric
+    from exporter.metrics.catalogue import Metric
+    from exporter.metrics.series import Families, MetricFamily
 
 GZIP_LEVEL = 3
 """Level 6, the usual one, takes two and a half times as long, on the scrape's critical path, for 8 % less."""
@@ -53,13 +55,13 @@ class Wanted:
 class _Families:
     """A collector of families that are there already; it lives for one scrape."""
 
-    def __init__(self, families: Iterable[catalogue.MetricFamily]) -> None:
+    def __init__(self, families: Iterable[MetricFamily]) -> None:
         self._families = list(families)
 
-    def collect(self) -> list[catalogue.MetricFamily]:
+    def collect(self) -> list[MetricFamily]:
         return self._families
 
-    def describe(self) -> list[catalogue.MetricFamily]:
+    def describe(self) -> list[MetricFamily]:
         return self._families
 
 
@@ -80,7 +82,7 @@ class _GoStrings(dict[float, str]):
     def __missing__(self, number: float) -> str:
         # Go and Python write these alike; ages and durations are such, and differ from one another.
         alike = -EXPONENTS_FROM < number < EXPONENTS_FROM
-        text = self[number] = repr(float(number)) if alike else catalogue.go_string(number)
+        text = self[number] = repr(float(number)) if alike else go_string(number)
         return text
 
 
@@ -168,7 +170,7 @@ def expose(families: Families, own: CollectorRegistry | None, wanted: Wanted) ->
 
 def _histogram_template(name: str, bounds_s: Iterable[float]) -> str:
     """Make the lines of a histogram, with a mark for the environment's labels and a %s for each number."""
-    bounds = [*map(catalogue.go_string, bounds_s), "+Inf"]
+    bounds = [*map(go_string, bounds_s), "+Inf"]
     buckets = [f'{name}_bucket{{{ENVIRONMENT_MARK},le="{bound}"}} %s\n' for bound in bounds]
     totals = [f"{name}_{total}{{{ENVIRONMENT_MARK}}} %s\n" for total in ("count", "sum")]
     return "".join(buckets + totals)

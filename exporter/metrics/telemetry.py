@@ -5,7 +5,15 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
 from prometheus_client.core import GaugeMetricFamily
 
 from exporter import __version__
@@ -15,13 +23,21 @@ from exporter.metrics import catalogue
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from prometheus_client import CollectorRegistry
-
     from exporter.api.budget import Budget
     from exporter.api.client import Reason, Source
     from exporter.clock import Clock
 
 REQUEST_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+def process_registry() -> CollectorRegistry:
+    """Return a registry that shows the process, the interpreter and its garbage collection."""
+    # With auto_describe the library's collectors, too, can be asked for by name[]; that costs one collect() of each here.
+    registry = CollectorRegistry(auto_describe=True)
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
 
 
 class Telemetry:

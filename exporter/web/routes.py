@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from exporter.metrics import catalogue
 from exporter.metrics.exposition import Exposition, Wanted, expose
+from exporter.metrics.series import families_of
 from exporter.web import status_page
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class Routes:
         return None if reader is None else (reader,)
 
     def _render(self, snapshots: Sequence[Snapshot], own: CollectorRegistry | None, wanted: Wanted) -> Exposition:
-        families = catalogue.families(
+        families = families_of(
             snapshots,
             monotonic=self._parts.clock.monotonic(),
             heartbeat_overdue_s=self._parts.config().work.heartbeat_overdue_s,

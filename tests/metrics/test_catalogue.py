@@ -1,184 +1,10 @@
-"""The whole exposition of a snapshot, compared both ways: nothing missing, nothing unexpected."""
+"""The catalogue keeps to the naming rules, and knows its own metrics from others."""
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
-from exporter.api.wire import State, WorkStats
-from exporter.environments.snapshot import Environment, Problem, Queue, ReadTimes, Snapshot, Work
-from exporter.listing.ledger import Listing
-from exporter.listing.tally import HistogramView, TallyView
 from exporter.metrics import catalogue
-from exporter.metrics.exposition import Wanted, expose
-from tests.exported import read_exposition
-
-HERE = Environment(id="env_1", name="production", worker_mode="webhook", origin="discovery")
-NOW = 1_000.0
-"""The monotonic clock at rendering; the server's clock then is SERVER_NOW."""
-SERVER_NOW = 1_700_000_100.0
-TIMES = ReadTimes(read_at=1_700_000_050.0, server_at=SERVER_NOW - 10, monotonic_at=NOW - 10, duration_s=0.25)
-STATS = WorkStats(depth=3, pending=1, oldest_queued_at=SERVER_NOW - 90, workers_polling=2)
-LISTING = Listing(
-    complete=True,
-    count_by_state={
-        State.QUEUED: 3,
-        State.STARTING: 1,
-        State.ACTIVE: 2,
-        State.STOPPING: 0,
-        State.STOPPED: 40,
-        State.UNKNOWN: 0,
-    },
-    oldest_at_by_state={
-        State.QUEUED: SERVER_NOW - 90,
-        State.STARTING: SERVER_NOW - 5,
-        State.ACTIVE: SERVER_NOW - 600,
-        State.STOPPING: None,
-    },
-    heartbeats=(SERVER_NOW - 91, SERVER_NOW - 89),
-    oldest_read_at=NOW - 10,
-)
-HISTOGRAM = HistogramView(bounds_s=(1.0, 2.5), cumulative_counts=(1, 1, 2), sum_s=9.5)
-TALLY = TallyView(
-    created=7,
-    finished_by_outcome={"ran": 4, "never_started": 1, "never_acknowledged": 0},
-    queue_wait=HISTOGRAM,
-    startup=HISTOGRAM,
-    run=HISTOGRAM,
-    stop=HISTOGRAM,
-)
-WHOLE = Snapshot(
-    environment=HERE, listing_enabled=True, queue=Queue(STATS, TIMES), work=Work(LISTING, TIMES), tally=TALLY
-)
-FAILED = Problem("timeout", "too late", since=0.0)
-
-
-def exposed(*snapshots: Snapshot, monotonic: float = NOW) -> str:
-    families = catalogue.families(snapshots, monotonic=monotonic, heartbeat_overdue_s=90)
-    return expose(families, None, Wanted()).body.decode()
-
-
-def series(*snapshots: Snapshot, monotonic: float = NOW) -> dict[str, float]:
-    """Answer every sample as `name{label="value",…}` without the environment's labels and the prefix."""
-    found: dict[str, float] = {}
-    for (name, labels), value in read_exposition(exposed(*snapshots, monotonic=monotonic)).value_by_series.items():
-        own = sorted((key, text) for key, text in labels if not key.startswith("environment_"))
-        shown = ",".join(f'{key}="{text}"' for key, text in own)
-        found[name.removeprefix("managed_agents_") + (f"{{{shown}}}" if shown else "")] = value
-    return found
-
-
-READING = {
-    "up": 1,
-    "list_up": 1,
-    'environment_info{origin="discovery",worker_mode="webhook"}': 1,
-}
-QUEUE = {
-    "queue_depth": 3,
-    "queue_pending": 1,
-    "queue_oldest_age_seconds": 90,
-    "queue_oldest_timestamp_seconds": SERVER_NOW - 90,
-    "workers_polling": 2,
-    'data_timestamp_seconds{source="stats"}': 1_700_000_050,
-    'scrape_duration_seconds{source="stats"}': 0.25,
-}
-WORK = {
-    'work_items{state="queued"}': 3,
-    'work_items{state="starting"}': 1,
-    'work_items{state="active"}': 2,
-    'work_items{state="stopping"}': 0,
-    'work_items{state="stopped"}': 40,
-    'work_items{state="unknown"}': 0,
-    'work_oldest_age_seconds{state="queued"}': 90,
-    'work_oldest_age_seconds{state="starting"}': 5,
-    'work_oldest_age_seconds{state="active"}': 600,
-    'work_oldest_age_seconds{state="stopping"}': 0,
-    "work_heartbeat_oldest_age_seconds": 91,
-    "work_heartbeat_overdue_items": 1,
-    'data_timestamp_seconds{source="list"}': 1_700_000_050,
-    'scrape_duration_seconds{source="list"}': 0.25,
-}
-COUNTED = {
-    "work_created_total": 7,
-    'work_finished_total{outcome="ran"}': 4,
-    'work_finished_total{outcome="never_started"}': 1,
-    'work_finished_total{outcome="never_acknowledged"}': 0,
-} | {
-    f"work_{name}_seconds_{part}": value
-    for name in ("queue_wait", "startup", "run", "stop")
-    for part, value in (
-        ('bucket{le="1.0"}', 1),
-        ('bucket{le="2.5"}', 1),
-        ('bucket{le="+Inf"}', 2),
-        ("count", 2),
-        ("sum", 9.5),
-    )
-}
-
-
-def test_a_whole_snapshot_shows_everything() -> None:
-    assert series(WHOLE) == READING | QUEUE | WORK | COUNTED
-
-
-def test_without_current_stats_there_are_no_queue_series() -> None:
-    snapshot = dataclasses.replace(WHOLE, queue=None, queue_problem=FAILED)
-    assert series(snapshot) == READING | {"up": 0} | WORK | COUNTED
-
-
-def test_without_a_current_listing_the_counters_stay() -> None:
-    snapshot = dataclasses.replace(WHOLE, work=None, work_problem=FAILED)
-    assert series(snapshot) == READING | {"list_up": 0} | QUEUE | COUNTED
-
-
-def test_with_listing_off_nothing_speaks_of_it() -> None:
-    snapshot = dataclasses.replace(WHOLE, work=None, tally=None, listing_enabled=False)
-    without_list_up = {name: value for name, value in READING.items() if name != "list_up"}
-    assert series(snapshot) == without_list_up | QUEUE
-
-
-def test_an_environment_that_was_never_read_says_so_and_nothing_else() -> None:
-    snapshot = dataclasses.replace(WHOLE, queue=None, work=None, tally=None)
-    assert series(snapshot) == READING | {"up": 0, "list_up": 0}
-
-
-def test_unknown_workers_are_absent_and_zero_workers_are_shown() -> None:
-    unknown = dataclasses.replace(WHOLE, queue=Queue(WorkStats(0, 0, None, None), TIMES))
-    assert "workers_polling" not in series(unknown)
-    zero = dataclasses.replace(WHOLE, queue=Queue(WorkStats(0, 0, None, 0), TIMES))
-    assert series(zero)["workers_polling"] == 0
-
-
-def test_an_empty_queue_has_age_0_and_no_timestamp() -> None:
-    shown = series(dataclasses.replace(WHOLE, queue=Queue(WorkStats(0, 0, None, 1), TIMES)))
-    assert shown["queue_oldest_age_seconds"] == 0
-    assert "queue_oldest_timestamp_seconds" not in shown
-
-
-def test_an_illegible_queueing_time_is_no_age_0() -> None:
-    stats = WorkStats(1, 0, None, 1, oldest_legible=False)
-    assert "queue_oldest_age_seconds" not in series(dataclasses.replace(WHOLE, queue=Queue(stats, TIMES)))
-
-
-def test_ages_are_those_at_the_rendering() -> None:
-    later = series(WHOLE, monotonic=NOW + 7)
-    assert later["queue_oldest_age_seconds"] == pytest.approx(97)
-    assert later['work_oldest_age_seconds{state="active"}'] == pytest.approx(607)
-    assert later["work_heartbeat_overdue_items"] == 2
-    assert later['data_timestamp_seconds{source="stats"}'] == QUEUE['data_timestamp_seconds{source="stats"}']
-
-
-def test_an_age_is_never_negative() -> None:
-    stats = WorkStats(1, 0, SERVER_NOW + 30, 1)
-    assert series(dataclasses.replace(WHOLE, queue=Queue(stats, TIMES)))["queue_oldest_age_seconds"] == 0
-
-
-def test_a_family_comes_once_however_many_environments_there_are() -> None:
-    other = dataclasses.replace(WHOLE, environment=Environment(id="env_2", name="other"))
-    text = exposed(WHOLE, other)
-    helps = [line.split()[2] for line in text.splitlines() if line.startswith("# HELP")]
-    assert len(helps) == len(set(helps))
-    assert text.count("managed_agents_queue_depth{") == 2
 
 
 def test_the_catalogue_follows_the_naming_rules() -> None:
@@ -188,3 +14,28 @@ def test_the_catalogue_follows_the_naming_rules() -> None:
         assert metric.name.startswith("managed_agents_")
         assert metric.name.endswith("_total") == (metric.type == "counter")
         assert metric.help.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("series", "expected"),
+    [
+        ("managed_agents_up", True),
+        ("managed_agents_work_run_seconds_bucket", True),
+        ("managed_agents_exporter_build_info", False),
+        ("process_open_fds", False),
+    ],
+)
+def test_a_series_of_an_environment_is_told_from_the_exporters_own(series: str, *, expected: bool) -> None:
+    assert catalogue.of_environment(series) is expected
+
+
+def test_the_groups_are_the_whole_catalogue() -> None:
+    groups = catalogue.QUEUE + catalogue.WORK + catalogue.READING + catalogue.EXPORTER
+    assert groups == catalogue.CATALOGUE
+    for metric in catalogue.EXPORTER:
+        assert not catalogue.of_environment(metric.name)
+    assert all(
+        metric.labels[:2] == catalogue.ENVIRONMENT_LABELS
+        for metric in catalogue.CATALOGUE
+        if metric not in catalogue.EXPORTER
+    )

@@ -14,12 +14,12 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.api.wire import State, WorkStats
+from exporter.api.wire import LIVE_STATES, State, WorkStats
 from exporter.environments.snapshot import Environment, Queue, ReadTimes, Snapshot, Work
 from exporter.listing.ledger import Listing
 from exporter.listing.tally import HistogramView, TallyView
-from exporter.metrics import catalogue
 from exporter.metrics.exposition import Wanted, expose
+from exporter.metrics.series import Families, families_of
 
 PROMETHEUS_3 = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,"
@@ -52,7 +52,7 @@ listings = st.builds(
     Listing,
     complete=st.just(value=True),
     count_by_state=st.fixed_dictionaries(dict.fromkeys(State, counts)),
-    oldest_at_by_state=st.fixed_dictionaries(dict.fromkeys(catalogue.LIVE_STATES, st.none() | seconds)),
+    oldest_at_by_state=st.fixed_dictionaries(dict.fromkeys(LIVE_STATES, st.none() | seconds)),
     heartbeats=st.lists(seconds, max_size=3).map(sorted).map(tuple),
     oldest_read_at=st.none() | seconds,
 )
@@ -88,7 +88,7 @@ several = st.lists(snapshots, max_size=3, unique_by=lambda snapshot: snapshot.en
 class Library:
     """All families behind one `collect`, for the library to write."""
 
-    def __init__(self, families: catalogue.Families, own: CollectorRegistry) -> None:
+    def __init__(self, families: Families, own: CollectorRegistry) -> None:
         self._families = [*families, *own.collect()]
 
     def collect(self) -> list[Any]:
@@ -103,7 +103,7 @@ def own_registry() -> CollectorRegistry:
 
 @given(several, st.sampled_from(ACCEPTED + OPENMETRICS + OTHER_ESCAPINGS))
 def test_every_byte_is_the_librarys(shown: list[Snapshot], accept: str) -> None:
-    families = catalogue.families(shown, monotonic=NOW, heartbeat_overdue_s=90)
+    families = families_of(shown, monotonic=NOW, heartbeat_overdue_s=90)
     own = own_registry()
     encode, content_type = choose_encoder(accept)
     written = expose(families, own, Wanted(accept=accept))
@@ -113,7 +113,7 @@ def test_every_byte_is_the_librarys(shown: list[Snapshot], accept: str) -> None:
 
 @pytest.mark.parametrize("accept", [*ACCEPTED, *OPENMETRICS])
 def test_without_environments_and_without_own_metrics_there_is_nothing(accept: str) -> None:
-    families = catalogue.families((), monotonic=NOW, heartbeat_overdue_s=90)
+    families = families_of((), monotonic=NOW, heartbeat_overdue_s=90)
     body = expose(families, None, Wanted(accept=accept)).body
     assert body == (b"# EOF\n" if "openmetrics" in accept else b"")
 
@@ -122,14 +122,14 @@ def test_names_choose_series_of_both_kinds() -> None:
     shown = Snapshot(
         environment=Environment(id="env_1", name="one"), listing_enabled=True, queue=None, work=None, tally=None
     )
-    families = catalogue.families([shown], monotonic=NOW, heartbeat_overdue_s=90)
+    families = families_of([shown], monotonic=NOW, heartbeat_overdue_s=90)
     body = expose(families, own_registry(), Wanted(names=["managed_agents_up", "own_total"])).body.decode()
     series = [line for line in body.splitlines() if not line.startswith("#")]
     assert series == ['managed_agents_up{environment_id="env_1",environment_name="one"} 0.0', 'own_total{kind="a"} 3.0']
 
 
 def test_what_is_compressed_is_the_same() -> None:
-    families = catalogue.families((), monotonic=NOW, heartbeat_overdue_s=90)
+    families = families_of((), monotonic=NOW, heartbeat_overdue_s=90)
     own = own_registry()
     plain = expose(families, own, Wanted())
     packed = expose(families, own, Wanted(accept_encoding="br, gzip;q=0.5"))
@@ -139,7 +139,7 @@ def test_what_is_compressed_is_the_same() -> None:
 
 @given(several)
 def test_no_sample_comes_twice_and_every_value_is_finite(shown: list[Snapshot]) -> None:
-    families = catalogue.families(shown, monotonic=NOW, heartbeat_overdue_s=90)
+    families = families_of(shown, monotonic=NOW, heartbeat_overdue_s=90)
     body = expose(families, own_registry(), Wanted()).body.decode()
     samples = [sample for family in text_string_to_metric_families(body) for sample in family.samples]
     series = [(sample.name, *sorted(sample.labels.items())) for sample in samples]
@@ -151,6 +151,6 @@ def test_no_sample_comes_twice_and_every_value_is_finite(shown: list[Snapshot]) 
     "accept", ["application/openmetrics-text;version=abc", "text/plain;version=x", ",;=", "\udcff"]
 )
 def test_a_scraper_that_asks_for_the_impossible_gets_plain_text(accept: str) -> None:
-    families = catalogue.families((), monotonic=NOW, heartbeat_overdue_s=90)
+    families = families_of((), monotonic=NOW, heartbeat_overdue_s=90)
     exposition = expose(families, own_registry(), Wanted(accept=accept))
     assert exposition.content_type == "text/plain; version=0.0.4; charset=utf-8"
