@@ -55,6 +55,12 @@ class Work:
     listing: Listing
     times: ReadTimes
 
+    @property
+    def oldest_read_at(self) -> float:
+        """When the oldest read was that the counts rest on, on the monotonic clock."""
+        oldest = self.listing.oldest_read_at
+        return self.times.monotonic_at if oldest is None else oldest
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
