@@ -16,7 +16,7 @@ from exporter.api.admission import CallRequest, Throttled
 from exporter.api.budget import Priority
 from exporter.api.client import ApiError, EnvironmentsApi, WorkApi
 from exporter.check.report import EnvironmentList, EnvironmentReport, Report, Trial
-from exporter.environments.discovery import merge
+from exporter.environments.naming import merge
 from exporter.listing.ledger import SMALL_PAGE_SIZE, Ledger
 
 if TYPE_CHECKING:

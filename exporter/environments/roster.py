@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.api.client import WorkApi
-from exporter.environments.discovery import merge
+from exporter.environments.naming import merge
 from exporter.environments.reader import EnvironmentReader
 
 if TYPE_CHECKING:

@@ -1,20 +1,18 @@
-"""What a reload keeps, what it forgets, and how often it reads the file when many ask for it."""
+"""The parts together: what a reload keeps and what it forgets."""
 
 from __future__ import annotations
 
-import threading
 import time
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.to_thread
 import pytest
 
 from exporter.app import App, Settings
 from exporter.clock import Clock
-from exporter.config.model import ApiConfig, Config, ConfigError, DiscoveryConfig, EnvironmentConfig, ScrapeConfig
+from exporter.config.model import ApiConfig, Config, DiscoveryConfig, EnvironmentConfig, ScrapeConfig
 from exporter.config.secret import EnvSecret
 from exporter.log import Log
 from exporter.simulator import World
@@ -38,23 +36,11 @@ def simulator() -> Iterator[Running]:
 
 @dataclass
 class Rig:
-    """An app whose configuration the test replaces. `loads`: how often it was read."""
+    """What the app loads; the test replaces it."""
 
-    config: Config | ConfigError
-    loads: int = 0
-    began: threading.Event = field(default_factory=threading.Event)
-    may_go_on: threading.Event = field(default_factory=threading.Event)
-
-    def __post_init__(self) -> None:
-        self.may_go_on.set()
+    config: Config
 
     def load(self) -> Config:
-        self.loads += 1
-        if not self.may_go_on.is_set():
-            self.began.set()
-        assert self.may_go_on.wait(5)
-        if isinstance(self.config, ConfigError):
-            raise self.config
         return self.config
 
 
@@ -79,39 +65,6 @@ def config_of(simulator: Running, *, discovery: bool = False, key: str = "KEY") 
     )
 
 
-async def test_who_asks_during_a_reload_shares_the_next_one(simulator: Running) -> None:
-    rig = Rig(config_of(simulator))
-    async with app_of(rig) as app:
-        rig.may_go_on.clear()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(app.reload)
-            await anyio.to_thread.run_sync(rig.began.wait, 5)
-            # The file may have changed since the first read it: none of these can do with that.
-            for _ in range(30):
-                tasks.start_soon(app.reload)
-            await anyio.wait_all_tasks_blocked()
-            rig.may_go_on.set()
-    at_the_start = 1
-    assert rig.loads == at_the_start + 2
-
-
-async def test_everybody_who_shares_a_refused_reload_hears_the_problems(simulator: Running) -> None:
-    rig = Rig(config_of(simulator))
-    async with app_of(rig) as app:
-        in_force = app.config
-        rig.config = ConfigError(("scrape.timeout: no duration",))
-        answers: list[tuple[str, ...]] = []
-
-        async def reload() -> None:
-            answers.append(await app.reload())
-
-        async with anyio.create_task_group() as tasks:
-            for _ in range(5):
-                tasks.start_soon(reload)
-        assert answers == [("scrape.timeout: no duration",)] * 5
-        assert app.config is in_force
-
-
 async def test_a_reader_lives_as_long_as_what_it_remembers_is_of_the_same_thing(simulator: Running) -> None:
     first = config_of(simulator)
     rig = Rig(first)
@@ -131,7 +84,7 @@ async def test_a_reader_lives_as_long_as_what_it_remembers_is_of_the_same_thing(
         assert app.roster.readers != (reader,)
 
 
-async def test_another_directory_is_listed_at_once_and_the_same_one_is_not(simulator: Running) -> None:
+async def test_another_organisation_is_listed_at_once_and_the_same_one_is_not(simulator: Running) -> None:
     rig = Rig(config_of(simulator, discovery=True))
     async with app_of(rig) as app:
         await listed(simulator, 1)
@@ -140,7 +93,7 @@ async def test_another_directory_is_listed_at_once_and_the_same_one_is_not(simul
         assert simulator.calls.count("environments") == 1
         rig.config = config_of(simulator, discovery=True, key="ANOTHER")
         assert await app.reload() == ()
-        assert app.discovery.found is None
+        assert app.discovery.discovery.found is None
         await listed(simulator, 2)
 
 
