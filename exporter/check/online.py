@@ -1,7 +1,7 @@
-"""Examines every environment once, with each credential by itself. It spends from the budget, and waits for it: nobody scrapes.
+"""Checks every environment once, with each credential by itself. It spends from the budget, and waits for it: nobody scrapes.
 
-An environment costs one call per credential for each of `stats` and `list`, and a few more to see how its list is ordered; one that
-can't be reached costs one.
+An environment costs one call per credential for each of `stats` and `list`, and a few more to count its items; one that can't be
+reached costs one.
 """
 
 from __future__ import annotations
@@ -15,32 +15,29 @@ import anyio
 from exporter.api.admission import CallRequest, Throttled
 from exporter.api.budget import Priority
 from exporter.api.client import ApiError, EnvironmentsApi, WorkApi
-from exporter.check.report import EnvironmentList, EnvironmentReport, Report, Trial
+from exporter.check.report import EnvironmentList, EnvironmentReport, ItemCount, Report, Trial
+from exporter.environments.discovery import EnvironmentWalk
+from exporter.environments.list_read import wants_smaller_pages
 from exporter.environments.naming import merge
-from exporter.listing.ledger import SMALL_PAGE_SIZE, Ledger
+from exporter.listing.ledger import SMALL_PAGE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from exporter.api.client import ApiContext, CredentialName, Reading, Reason, Source
     from exporter.api.transport import Transport
-    from exporter.api.wire import RemoteEnvironment, WorkPage, WorkStats
+    from exporter.api.wire import RemoteEnvironment, WorkPage
     from exporter.check.report import Kind
     from exporter.config.model import Config
     from exporter.config.secret import SecretSource
     from exporter.environments.snapshot import Environment
-    from exporter.listing.ledger import Call, Listing
 
 T = TypeVar("T")
 AT_ONCE: Final = 8
 PATIENCE_S: Final = 120.0
 """How long one environment may wait for the budget."""
 THROTTLED_RETRY_S: Final = 0.25
-READS: Final = 2
 FURTHER_PAGES: Final = 4
-ENVIRONMENT_PAGES: Final = 10
-ENVIRONMENTS_PAGE_SIZE: Final = 100
-BAD_REQUEST: Final = 400
 HOPELESS: Final[frozenset[Reason]] = frozenset({"connect", "timeout", "tls", "rate_limited", "server", "protocol"})
 """Another credential, or another call, would meet the same."""
 
@@ -63,7 +60,7 @@ async def check_online(context: ApiContext, new_transport: Callable[[], Transpor
 
 
 class _CallTimer:
-    """Takes the time of calls: the client's observer of a single check."""
+    """Measures how long calls take: the client's observer of a single check."""
 
     def __init__(self) -> None:
         self.latency_s = 0.0
@@ -89,14 +86,15 @@ class _OnlineCheck:
             return EnvironmentList(trial=None, needed=config.discovery.enabled), ()
         timer = _CallTimer()
         api = EnvironmentsApi(replace(self._context, observer=timer), self._new_transport())
-        found: list[RemoteEnvironment] = []
+        walk = EnvironmentWalk()
         failed: ApiError | None = None
         try:
-            await _read_environments(api, found)
+            await _paced(partial(walk.finish, api))
         except ApiError as error:
             failed = error
         finally:
             await api.aclose()
+        found = tuple(walk.environment_by_id.values())
         self_hosted = sum(each.self_hosted for each in found)
         environment_list = EnvironmentList(
             trial=_trial("environments", "api_key", timer, failed),
@@ -104,7 +102,7 @@ class _OnlineCheck:
             self_hosted=self_hosted,
             others=len(found) - self_hosted,
         )
-        return environment_list, tuple(found)
+        return environment_list, found
 
     async def all_environments(
         self, environments: Sequence[Environment], self_hosted_by_id: Mapping[str, bool]
@@ -149,7 +147,7 @@ class _EnvironmentCheck:
         }
         self._trials: list[Trial] = []
         self._blank = False
-        self._listing: Listing | None = None
+        self._items: ItemCount | None = None
 
     async def run(self, *, self_hosted: bool | None) -> EnvironmentReport:
         with anyio.move_on_after(PATIENCE_S) as patience:
@@ -164,12 +162,12 @@ class _EnvironmentCheck:
             kind=self._kind(self_hosted=self_hosted),
             trials=tuple(self._trials),
             listing_enabled=self._config.listing.enabled,
-            listing=self._listing,
+            items=self._items,
             finished=not patience.cancelled_caught,
         )
 
     def _kind(self, *, self_hosted: bool | None) -> Kind:
-        """Say the type; where the directory doesn't tell, a cloud environment has blank stats and no list."""
+        """Return the type; where the list of environments does not say it, a cloud environment has blank stats and no list."""
         listed = [trial.reason for trial in self._trials if trial.source == "list"]
         if self_hosted is not None:
             return "self-hosted" if self_hosted else "cloud"
@@ -181,7 +179,7 @@ class _EnvironmentCheck:
         for name, api in self._api_by_credential.items():
             stats = await self._try("stats", name, partial(api.stats, CallRequest(priority=Priority.STATS)))
             if stats is not None:
-                self._blank = _is_blank(stats.value)
+                self._blank = stats.value.is_blank
             if self._trials[-1].reason in HOPELESS:
                 return
         if not self._config.listing.enabled:
@@ -193,42 +191,14 @@ class _EnvironmentCheck:
 
     async def _try_list(self, name: CredentialName, api: WorkApi) -> None:
         page_size = self._config.listing.page_size
-        page = await self._try("list", name, partial(_first_page, api, page_size))
-        if page is None and self._trials[-1].status == BAD_REQUEST and page_size > SMALL_PAGE_SIZE:
+        page = await self._try("list", name, partial(_page, api, None, page_size))
+        failed = self._trials[-1]
+        if wants_smaller_pages(failed.reason, failed.status) and page_size > SMALL_PAGE_SIZE:
             self._trials.pop()
             page_size = SMALL_PAGE_SIZE
-            page = await self._try("list", name, partial(_first_page, api, page_size))
-        if page is not None and self._listing is None:
-            ledger = Ledger(page_size=page_size, resync_interval_s=self._config.listing.resync_interval_s)
-            self._listing = await self._walk(api, ledger, page)
-
-    async def _walk(self, api: WorkApi, ledger: Ledger, first: Reading[WorkPage]) -> Listing:
-        """Follow the list for a few pages, and look at it a second time: what moves in between tells what cursors are."""
-        calls_left = FURTHER_PAGES
-        known: Reading[WorkPage] | None = first
-        for _ in range(READS):
-            ledger.begin(now=self._clock.monotonic())
-            while (wanted := ledger.calls_to_make()) and (known or calls_left):
-                reading = known or await self._follow(api, wanted[0])
-                calls_left -= known is None
-                known = None
-                if reading is None:
-                    return ledger.listing()
-                self._tell(ledger, wanted, reading)
-        return ledger.listing()
-
-    def _tell(self, ledger: Ledger, wanted: Sequence[Call], reading: Reading[WorkPage]) -> None:
-        call, *others = wanted
-        for other in others:
-            ledger.skipped(other)
-        server_now = reading.received_at + reading.server_ahead_s
-        ledger.receive_page(call, reading.value, now=self._clock.monotonic(), server_now=server_now)
-
-    async def _follow(self, api: WorkApi, call: Call) -> Reading[WorkPage] | None:
-        try:
-            return await _paced(lambda: api.page(call.cursor, call.limit, CallRequest(priority=Priority.STATS)))
-        except ApiError:
-            return None  # the first page has shown that listing works; what is known so far is reported
+            page = await self._try("list", name, partial(_page, api, None, page_size))
+        if page is not None and self._items is None:
+            self._items = await _count_items(api, page.value, page_size)
 
     async def _try(
         self, source: Source, name: CredentialName, call: Callable[[], Awaitable[Reading[T]]]
@@ -259,21 +229,25 @@ def _same(config: Config) -> Config:
     return config
 
 
-async def _first_page(api: WorkApi, page_size: int) -> Reading[WorkPage]:
-    return await api.page(None, page_size, CallRequest(priority=Priority.STATS))
+async def _page(api: WorkApi, cursor: str | None, page_size: int) -> Reading[WorkPage]:
+    return await api.page(cursor, page_size, CallRequest(priority=Priority.STATS))
 
 
-async def _read_environments(api: EnvironmentsApi, found: list[RemoteEnvironment]) -> None:
-    cursor: str | None = None
-    for _ in range(ENVIRONMENT_PAGES):
-        reading = await _paced(partial(api.page, cursor, ENVIRONMENTS_PAGE_SIZE, CallRequest(priority=Priority.STATS)))
-        found += reading.value.environments
-        cursor = reading.value.next_cursor
-        if cursor is None:
-            return
+async def _count_items(api: WorkApi, page: WorkPage, page_size: int) -> ItemCount:
+    """Count the items of the first page and a few further ones."""
+    ids = {item.id for item in page.items}
+    for _ in range(FURTHER_PAGES):
+        if page.next_cursor is None:
+            break
+        try:
+            page = (await _paced(partial(_page, api, page.next_cursor, page_size))).value
+        except ApiError:
+            break  # the first page has shown that listing works
+        ids |= {item.id for item in page.items}
+    return ItemCount(len(ids), complete=page.next_cursor is None)
 
 
-async def _paced(call: Callable[[], Awaitable[Reading[T]]]) -> Reading[T]:
+async def _paced(call: Callable[[], Awaitable[T]]) -> T:
     """Make the call as soon as the budget allows it. Raises ApiError."""
     while True:
         try:
@@ -286,7 +260,3 @@ def _trial(source: Source, name: CredentialName, timer: _CallTimer, error: ApiEr
     if error is None:
         return Trial(source, name, timer.latency_s)
     return Trial(source, name, timer.latency_s, error.reason, error.status)
-
-
-def _is_blank(stats: WorkStats) -> bool:
-    return not stats.depth and not stats.pending and stats.oldest_queued_at is None and stats.workers_polling is None

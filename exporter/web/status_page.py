@@ -12,10 +12,11 @@ from html import escape
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+from exporter.check.remedies import REMEDY_BY_REASON
 
-    from exporter.api.client import Reason
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from exporter.environments.snapshot import Problem, Queue, Snapshot, Work
 
 STYLE: Final = """
@@ -59,20 +60,6 @@ POLICY: Final = (
 )
 """The page's Content-Security-Policy: this style and nothing else."""
 
-REMEDY_BY_REASON: Final[Mapping[Reason, str]] = {
-    "timeout": "Look at the network and the proxy, or give the API more time: api.timeout and scrape.timeout.",
-    "connect": "Check api.base_url and api.proxy_url, name resolution, and that a firewall lets the exporter out.",
-    "tls": "Check that api.ca_file holds the authority of the server, and that its certificate names the host.",
-    "auth": "Check the API key and the environment key: a file that changes is read again by itself.",
-    "not_found": "Check the id, and that the keys belong to the workspace of a self-hosted environment.",
-    "bad_request": "Check api.version, api.beta and api.query against what the server expects.",
-    "rate_limited": "Lower api.requests_per_minute: the workers share the organisation's limit.",
-    "server": "The API is at fault; the exporter tries again at the next scrape.",
-    "bad_payload": "Check that api.base_url leads to the Work API, and look for a newer version of the exporter.",
-    "too_large": "Raise api.max_response_bytes, or lower listing.page_size.",
-    "protocol": "Check api.base_url and api.proxy_url: something else may answer in the API's place. "
-    "A list without an end is the server's fault, and is tried again at every scrape.",
-}
 NOT_READ: Final = "No scrape has read it yet, or none was allowed to for longer than scrape.max_age."
 COLUMNS: Final = ("Environment", "State", "Waiting", "Claimed", "Oldest", "Workers polling", "Work listed")
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
