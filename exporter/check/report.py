@@ -128,7 +128,7 @@ class EnvironmentList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """`server_ahead_s`: how far the API's clock is ahead of this machine's, None where no answer told."""
+    """`server_ahead_s`: how far the API's clock is ahead of this machine's, None where no answer has shown it."""
 
     environment_list: EnvironmentList
     environments: Sequence[EnvironmentReport]

@@ -1,6 +1,6 @@
 """Which environments are exported right now, each with the reader that remembers it.
 
-A reader lives as long as its environment is exported with the same key: a reload or a new answer of the directory that leaves it
+A reader lives as long as its environment is exported with the same key: a reload or a new answer of discovery that leaves it
 alone leaves its ledger and its counters alone.
 """
 
@@ -39,7 +39,7 @@ class Roster:
         return by_id or next((reader for reader in self.readers if reader.environment.name == target), None)
 
     def apply(self, config: Config, found: Iterable[RemoteEnvironment]) -> list[EnvironmentReader]:
-        """Export what the configuration and the directory name now. Returns the readers that are no longer needed."""
+        """Export what the configuration and discovery name now. Return the readers that are no longer needed."""
         environments = merge(config.environments, found, [reader.environment for reader in self.readers])
         before, memorable_before = self._reader_by_id, self._memorable_by_id
         self._reader_by_id, self._memorable_by_id = {}, {}
@@ -62,7 +62,7 @@ class Roster:
 
 
 def _memorable(config: Config, environment: Environment) -> object:
-    """Tell what a reader's memory rests on: where it changes, what is remembered may be of something else."""
+    """Return what a reader's memory rests on: where it changes, what is remembered may be of something else."""
     api = config.api
     keys = {each.id: repr(each.environment_key) for each in config.environments}
     credentials = (repr(api.api_key), keys.get(environment.id))

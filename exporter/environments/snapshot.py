@@ -30,7 +30,7 @@ class ReadTimes:
     """When and how numbers were read.
 
     `read_at`: the exporter's wall clock. `server_at`: the same instant on the server's clock, `monotonic_at` on the monotonic
-    one: together they tell the server's time later, whatever the wall clock does meanwhile.
+    one: together they give the server's time later, whatever the wall clock does meanwhile.
     """
 
     read_at: float

@@ -32,7 +32,7 @@ Row = tuple[m.Metric, tuple[str, ...], float]
 class Families:
     """What a set of snapshots shows, ages being those at `monotonic`.
 
-    Iterated, it yields each of the library's families once, with the series of every environment. `series` tells the same
+    Iterated, it yields each of the library's families once, with the series of every environment. `series` gives the same
     without building them: a scrape of 1,000 environments has 90,000 series.
     """
 

@@ -41,7 +41,7 @@ def process_registry() -> CollectorRegistry:
 
 
 class Telemetry:
-    """Counts what the client tells it. Everything with a closed set of labels exists from the start, at 0."""
+    """Counts what the client reports. Everything with a closed set of labels exists from the start, at 0."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._requests = _counter(catalogue.API_REQUESTS, registry)
@@ -77,7 +77,7 @@ class Telemetry:
             self._drift.labels(field).inc()
 
     def config_loaded(self, *, at: float) -> None:
-        """Note that a configuration came into force; `at`: seconds since 1970."""
+        """Show that a configuration came into force; `at`: seconds since 1970."""
         self._reload_successful.set(1)
         self._reload_timestamp.set(at)
 
