@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.patience import PATIENCE_S
+
 if TYPE_CHECKING:
     import signal
     from collections.abc import Iterator, Mapping
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from tests.simulated import Running
 
 COMMAND = (sys.executable, "-m", "exporter")
-READY_S = 15.0
 Labels = frozenset[tuple[str, str]]
 
 
@@ -85,7 +86,7 @@ class Exporter:
 
     def scrape(self, path: str = "/metrics", *, timeout_s: float = 10.0) -> Exposition:
         headers = {"X-Prometheus-Scrape-Timeout-Seconds": str(timeout_s)}
-        answer = httpx.get(f"{self.base_url}{path}", headers=headers, timeout=timeout_s)
+        answer = httpx.get(f"{self.base_url}{path}", headers=headers, timeout=timeout_s + PATIENCE_S)
         assert answer.status_code == 200, answer.text
         return read_exposition(answer.text)
 
@@ -116,7 +117,7 @@ def exporter_process(*arguments: str, directory: Path, environ: Mapping[str, str
     finally:
         process.terminate()
         try:
-            code = process.wait(timeout=10)
+            code = process.wait(timeout=PATIENCE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
@@ -154,12 +155,12 @@ def _bare_environ() -> dict[str, str]:
 
 
 def _wait_until_ready(exporter: Exporter) -> None:
-    deadline = time.monotonic() + READY_S
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         assert exporter.process.poll() is None, exporter.log()
         try:
-            if httpx.get(f"{exporter.base_url}/-/ready", timeout=1).status_code == 200:
+            if httpx.get(f"{exporter.base_url}/-/ready", timeout=PATIENCE_S).status_code == 200:
                 return
         except httpx.TransportError:
             time.sleep(0.05)
-    raise AssertionError(f"not ready within {READY_S} s: {exporter.log()}")
+    raise AssertionError(f"not ready within {PATIENCE_S} s: {exporter.log()}")

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from tests.exported import free_port
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-START_S = 20.0
 POLL_S = 0.1
 
 
@@ -29,7 +29,7 @@ class Prometheus:
     def query(self, expression: str, *, at: float | None = None) -> list[dict[str, Any]]:
         """Answer the instant vector: `metric` and `value` of each series."""
         parameters = {"query": expression} | ({} if at is None else {"time": str(at)})
-        answer = httpx.get(f"{self.base_url}/api/v1/query", params=parameters, timeout=10)
+        answer = httpx.get(f"{self.base_url}/api/v1/query", params=parameters, timeout=PATIENCE_S)
         body = answer.json()
         assert body["status"] == "success", body
         result: list[dict[str, Any]] = body["data"]["result"]
@@ -39,9 +39,9 @@ class Prometheus:
         return {series["metric"].get(label, ""): float(series["value"][1]) for series in self.query(expression)}
 
     def api(self, path: str) -> Any:
-        return httpx.get(f"{self.base_url}/api/v1/{path}", timeout=10).json()["data"]
+        return httpx.get(f"{self.base_url}/api/v1/{path}", timeout=PATIENCE_S).json()["data"]
 
-    def wait_for(self, holds: Callable[[], object], *, within_s: float = 30.0) -> None:
+    def wait_for(self, holds: Callable[[], object], *, within_s: float = PATIENCE_S) -> None:
         """Ask again and again until it holds; fail with the last answer after a while."""
         deadline = time.monotonic() + within_s
         while not (answer := holds()):
@@ -85,15 +85,15 @@ def prometheus_server(config: Mapping[str, object], directory: Path) -> Iterator
         )
     prometheus = Prometheus(f"http://127.0.0.1:{port}", log_file)
     try:
-        prometheus.wait_for(lambda: _ready(prometheus), within_s=START_S)
+        prometheus.wait_for(lambda: _ready(prometheus))
         yield prometheus
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=PATIENCE_S)
 
 
 def _ready(prometheus: Prometheus) -> bool:
     try:
-        return httpx.get(f"{prometheus.base_url}/-/ready", timeout=1).status_code == 200
+        return httpx.get(f"{prometheus.base_url}/-/ready", timeout=PATIENCE_S).status_code == 200
     except httpx.TransportError:
         return False

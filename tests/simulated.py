@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from exporter.simulator import Options, World, serving
+from tests.patience import PATIENCE_S
 from tests.simulator.faults import Faults, FaultySimulator
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-START_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class _Thread(threading.Thread):
     def end(self) -> None:
         if self.running is not None and self.over is not None:
             self.running.loop.call_soon_threadsafe(self.over.set)
-        self.join(START_S)
+        self.join(PATIENCE_S)
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def running(
     thread = _Thread(FaultySimulator(world or World(time.time), options, faults), port)
     thread.start()
     try:
-        if not thread.ready.wait(START_S) or thread.running is None:
+        if not thread.ready.wait(PATIENCE_S) or thread.running is None:
             raise RuntimeError("the simulator did not start") from thread.error
         yield thread.running
     finally:

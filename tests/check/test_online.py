@@ -22,6 +22,7 @@ from exporter.simulator.options import ORGANISATION, Call
 from exporter.web.routes import WebSettings
 from exporter.web.web_config_reload import ReloadingWebConfig
 from tests.exported import COMMAND, free_port, write_config
+from tests.patience import PATIENCE_S
 from tests.simulated import Running, running
 
 if TYPE_CHECKING:
@@ -225,4 +226,4 @@ def test_the_check_without_a_value_makes_no_call(simulator: Running, tmp_path: P
 def check(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     bare = {name: value for name, value in os.environ.items() if not name.startswith("ANTHROPIC_")}
     command = [*COMMAND, *arguments, f"--config.file={config}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=bare)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=bare)

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from tests.exported import exporter_process, free_port
+from tests.patience import PATIENCE_S
 from tests.prometheus_server import Prometheus, prometheus_server, scrape_config
 from tests.shipped.shortened_rules import shortened_rules
 
@@ -82,7 +83,7 @@ def alertmanager(config: Alert, directory: Path) -> Iterator[str]:
         yield address
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=PATIENCE_S)
 
 
 @contextmanager
@@ -104,7 +105,7 @@ def watched_demo(directory: Path) -> Iterator[tuple[Prometheus, str, Delivered]]
 
 def test_nobody_polling_reaches_the_pager_and_the_idle_webhook_fleet_stays_silent(tmp_path: Path) -> None:
     with watched_demo(tmp_path) as (prometheus, address, delivered):
-        prometheus.wait_for(lambda: delivered, within_s=60)
+        prometheus.wait_for(lambda: delivered)
         (to, alert), *_ = delivered
         assert to == "pager"
         assert alert["status"] == "firing"
@@ -123,7 +124,7 @@ def test_nobody_polling_reaches_the_pager_and_the_idle_webhook_fleet_stays_silen
         assert prometheus.query('managed_agents_environment_info{environment_name="support", worker_mode="webhook"}')
         assert not prometheus.query('ALERTS{alertstate="firing", environment_name="support"}')
         assert {each["labels"]["environment_name"] for _, each in delivered} == {"staging"}
-        known = httpx.get(f"http://{address}/api/v2/alerts", timeout=5).json()
+        known = httpx.get(f"http://{address}/api/v2/alerts", timeout=PATIENCE_S).json()
         assert {each["labels"]["environment_name"] for each in known} == {"staging"}
         assert not prometheus.complaints()
 
@@ -138,8 +139,10 @@ def named(name: str, severity: str, environment_name: str = "") -> dict[str, str
 def muted(address: str, *alerts: dict[str, str]) -> list[bool]:
     """Tell Alertmanager that these fire, and ask of each whether another one speaks for it."""
     url = f"http://{address}/api/v2/alerts"
-    assert httpx.post(url, json=[{"labels": labels} for labels in alerts], timeout=5).status_code == 200
-    status_by_labels = {frozenset(each["labels"].items()): each["status"] for each in httpx.get(url, timeout=5).json()}
+    assert httpx.post(url, json=[{"labels": labels} for labels in alerts], timeout=PATIENCE_S).status_code == 200
+    status_by_labels = {
+        frozenset(each["labels"].items()): each["status"] for each in httpx.get(url, timeout=PATIENCE_S).json()
+    }
     return [bool(status_by_labels[frozenset(labels.items())]["inhibitedBy"]) for labels in alerts]
 
 
@@ -155,10 +158,10 @@ def test_consequences_are_inhibited_where_their_cause_fires_and_nowhere_else(tmp
 
 
 def wait_until_ready(address: str) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
-            if httpx.get(f"http://{address}/-/ready", timeout=1).status_code == 200:
+            if httpx.get(f"http://{address}/-/ready", timeout=PATIENCE_S).status_code == 200:
                 return
         except httpx.TransportError:
             assert time.monotonic() < deadline

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.exported import exporter_process
+from tests.patience import PATIENCE_S
 from tests.prometheus_server import Prometheus, prometheus_server, scrape_config
 from tests.shipped.panel_queries import DASHBOARDS, EMPTY_WHEN_WELL, ROOT, PanelQuery, panel_queries
 from tests.shipped.shortened_rules import shortened_rules
@@ -21,7 +22,6 @@ pytestmark = pytest.mark.e2e
 
 # Long enough to hold several readings of the API, which come every 10 s.
 RATE_INTERVAL = "45s"
-WAIT_S = 60.0
 
 
 def has_data(prometheus: Prometheus, query: PanelQuery) -> bool:
@@ -32,7 +32,7 @@ def has_data(prometheus: Prometheus, query: PanelQuery) -> bool:
 
 def assert_all_have_data(prometheus: Prometheus, queries: list[PanelQuery]) -> None:
     """Ask until each has answered once: some things happen every minute only, such as a stop."""
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + PATIENCE_S
     while queries := [query for query in queries if not has_data(prometheus, query)]:
         assert time.monotonic() < deadline, queries
         time.sleep(1)

@@ -14,6 +14,7 @@ import pytest
 from exporter.simulator import Options, World
 from exporter.simulator.options import ORGANISATION, Call
 from tests.exported import Exporter, exporter_process, write_config
+from tests.patience import PATIENCE_S
 from tests.simulated import Running, running
 from tests.simulator.faults import Faults
 
@@ -59,7 +60,7 @@ class Scene:
         self.simulator = simulator
 
     def answer(self) -> httpx.Response:
-        return httpx.get(f"{self.exporter.base_url}/sd", timeout=10)
+        return httpx.get(f"{self.exporter.base_url}/sd", timeout=PATIENCE_S)
 
     def listed(self) -> dict[str, dict[str, str]]:
         answer = self.answer()
@@ -70,7 +71,7 @@ class Scene:
     def names(self) -> dict[str, str]:
         return {each: labels["__meta_managed_agents_environment_name"] for each, labels in self.listed().items()}
 
-    def wait_for(self, holds: Callable[[], bool], *, within_s: float = 10 * INTERVAL_S) -> None:
+    def wait_for(self, holds: Callable[[], bool], *, within_s: float = PATIENCE_S) -> None:
         deadline = time.monotonic() + within_s
         while not holds():
             assert time.monotonic() < deadline, self.exporter.log()[-2000:]
@@ -110,7 +111,7 @@ def test_environments_appear_and_disappear_without_a_restart(tmp_path: Path) -> 
         assert origins.keys() == expected.keys() - {"env_0"}
         assert scrape.by("managed_agents_up", "environment_id") == dict.fromkeys(expected, 1.0)
         assert not scrape.names(environment_id="env_2") | scrape.names(environment_id="env_3")
-        gone = httpx.get(f"{scene.exporter.base_url}/probe?target=env_3")
+        gone = httpx.get(f"{scene.exporter.base_url}/probe?target=env_3", timeout=PATIENCE_S)
         assert (gone.status_code, "env_3" in gone.text) == (400, False)
 
 

@@ -19,6 +19,7 @@ from config.kubernetes import prometheus_rule
 from exporter import cli
 from exporter.config import load as config
 from exporter.web.routes import Routes
+from tests.patience import PATIENCE_S
 from tests.shipped.test_keda import ENVIRONMENT_ID
 
 if TYPE_CHECKING:
@@ -215,7 +216,9 @@ def test_every_manifest_is_in_the_kustomization_or_named_there_as_a_choice() -> 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl builds kustomizations")
 def test_the_kustomization_builds() -> None:
-    ended = subprocess.run(["kubectl", "kustomize", str(HERE)], capture_output=True, text=True, check=False, timeout=60)
+    ended = subprocess.run(
+        ["kubectl", "kustomize", str(HERE)], capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
     assert ended.returncode == 0, ended.stderr
     built = {document["kind"]: document for document in yaml.safe_load_all(ended.stdout)}
     assert built.keys() == {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import httpx
 import pytest
 
 from exporter.simulator import Call, Credential, Options, Rules, Simulator, World, make_app
+from tests.simulated_time import SIMULATED_TIME
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,8 +32,8 @@ class Clock:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return SIMULATED_TIME
 
 
 @pytest.fixture

@@ -18,11 +18,6 @@ OPENING_AT = 1_780_000_000.0
 SEEDS = [0, 1]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Demo:
     def __init__(self, seed: int) -> None:
         self.at = OPENING_AT

@@ -165,13 +165,20 @@ def test_a_cursor_of_the_right_shape_and_wrong_content_is_refused(cursor: str) -
 
 
 def test_a_million_finished_items_cost_little_and_a_page_costs_what_it_shows() -> None:
+    few_s, many_s = (min(seconds_to_page_through(finished) for _ in range(3)) for finished in (2_000, 1_000_000))
+    # Five hundred times as many items; the least of three, for a machine may be busy now and then.
+    assert many_s < 20 * few_s
+
+
+def seconds_to_page_through(finished: int) -> float:
+    """Return the processor time that so many finished items and twenty pages of them take."""
     queue = environment()
-    began = time.perf_counter()
-    queue.add_finished(1_000_000)
-    assert queue.truth().listed["stopped"] == 1_000_000
+    began = time.process_time()
+    queue.add_finished(finished)
+    assert queue.truth().listed["stopped"] == finished
     cursor = None
     for _ in range(20):
         page = queue.page(limit=100, cursor=cursor)
         cursor = page.next_cursor
         assert len(page.items) == 100
-    assert time.perf_counter() - began < 2.0
+    return time.process_time() - began

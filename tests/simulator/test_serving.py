@@ -12,13 +12,9 @@ import httpx
 import pytest
 
 from exporter.simulator import Options, World, make_app, serving
+from tests.patience import PATIENCE_S
 from tests.simulated import running
 from tests.simulator.faults import FaultySimulator
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.mark.anyio
@@ -56,14 +52,14 @@ async def test_it_ends_at_once_whatever_hangs(fault: str, caplog: pytest.LogCapt
     app = FaultySimulator(world, Options(check_headers=False))
     app.faults.inject(fault)
     headers = {"x-api-key": app.options.api_key}
-    async with httpx.AsyncClient(timeout=5.0) as client:
+    async with httpx.AsyncClient(timeout=2 * PATIENCE_S) as client:
         async with serving(app) as base_url:
             path = f"{base_url}/environments/env_a/work/stats"
             calls = [asyncio.create_task(client.get(path, headers=headers)) for _ in range(3)]
             while app.calls.count() < 3:  # noqa: ASYNC110 - the simulator has no event for "somebody asked"
                 await asyncio.sleep(0.005)
             ending_at = time.monotonic()
-        assert time.monotonic() - ending_at < 1.0
+        assert time.monotonic() - ending_at < PATIENCE_S
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(outcome, httpx.TransportError) for outcome in outcomes)
     assert [record.message for record in caplog.records if record.levelname in {"ERROR", "CRITICAL"}] == []
@@ -91,7 +87,9 @@ def test_the_thread_of_a_test_ends_with_it() -> None:
 def test_an_answer_on_a_kept_connection_does_not_wait_for_an_acknowledgement() -> None:
     with running() as sim, httpx.Client(base_url=sim.base_url.removesuffix("/v1")) as client:
         client.get("/")
-        began = time.perf_counter()
-        for _ in range(10):
+        took_s = []
+        for _ in range(50):
+            began = time.perf_counter()
             client.get("/")
-        assert time.perf_counter() - began < 0.3
+            took_s.append(time.perf_counter() - began)
+        assert min(took_s) < 0.035  # an acknowledgement is never sent sooner, however busy or idle the machine

@@ -23,6 +23,7 @@ from starlette.routing import Route
 
 from exporter.web.addresses import AddressError, listen, parse_address
 from exporter.web.http_server import Limits, serve
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,6 +35,8 @@ BIG = 16 * 1024 * 1024
 """Bytes: more than the kernel keeps for a connection on either side."""
 QUICK = Limits(receive_s=0.4, keep_alive_s=60, read_s=0.5, leave_s=0.4)
 PATIENT = Limits(receive_s=60, keep_alive_s=60, read_s=60, leave_s=60)
+SOON_S = 30.0
+"""Only a busy machine needs so long, and all other patience lasts longer."""
 
 
 @dataclass
@@ -70,7 +73,7 @@ def served(limits: Limits = QUICK, tls: Callable[[], ssl.SSLContext | None] = la
         def end() -> float:
             started = time.monotonic()
             portal.call(stop.set)
-            ending.result(timeout=20)
+            ending.result(timeout=PATIENCE_S)
             return time.monotonic() - started
 
         running.stop = end
@@ -83,7 +86,7 @@ def served(limits: Limits = QUICK, tls: Callable[[], ssl.SSLContext | None] = la
 
 
 def connected(running: Served) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", running.port), timeout=5)
+    return socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE_S)
 
 
 def closed_after_s(client: socket.socket) -> float:
@@ -131,9 +134,11 @@ def timed_answer(running: Served) -> float:
     ],
 )
 def test_a_request_that_does_not_arrive_in_time_ends_its_connection(sent: bytes) -> None:
+    started = time.monotonic()
     with served() as running, connected(running) as client:
         client.sendall(sent)
-        assert 0.2 < closed_after_s(client) < 2
+        closed_after_s(client)
+        assert QUICK.receive_s <= time.monotonic() - started < SOON_S
 
 
 def test_dripping_does_not_renew_the_deadline() -> None:
@@ -141,9 +146,9 @@ def test_dripping_does_not_renew_the_deadline() -> None:
         client.settimeout(0.05)
         client.sendall(b"GET / HTTP/1.1\r\n")
         started = time.monotonic()
-        while time.monotonic() - started < 5 and _drip(client):
+        while time.monotonic() - started < SOON_S and _drip(client):
             pass
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < SOON_S
 
 
 def _drip(client: socket.socket) -> bool:
@@ -163,14 +168,14 @@ def test_a_connection_is_kept_between_requests_longer_than_a_request_may_take() 
         client.settimeout(QUICK.receive_s * 1.5)
         with pytest.raises(TimeoutError):
             client.recv(1)
-        client.settimeout(5)
+        client.settimeout(PATIENCE_S)
         assert answer(client).startswith(b"HTTP/1.1 200 ")
 
 
 def test_an_idle_connection_is_closed_in_the_end() -> None:
     with served(Limits(receive_s=60, keep_alive_s=1)) as running, connected(running) as client:
         assert answer(client).startswith(b"HTTP/1.1 200 ")
-        assert closed_after_s(client) < 3
+        assert closed_after_s(client) < SOON_S
 
 
 def test_an_answer_under_way_has_all_the_time_it_needs() -> None:
@@ -180,14 +185,14 @@ def test_an_answer_under_way_has_all_the_time_it_needs() -> None:
         with pytest.raises(TimeoutError):
             client.recv(1)
         running.release.set()
-        client.settimeout(5)
+        client.settimeout(PATIENCE_S)
         assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_client_that_does_not_read_its_answer_is_dropped() -> None:
     with served() as running, connected(running) as client:
         client.sendall(GET.replace(b" / ", b" /big "))
-        assert reset_within(client, s=3)
+        assert reset_within(client, s=SOON_S)
 
 
 def reset_within(client: socket.socket, *, s: float) -> bool:
@@ -208,7 +213,7 @@ def test_a_long_body_is_refused_before_it_is_read(framing: bytes) -> None:
     with served() as running, connected(running) as client:
         request = b"POST / HTTP/1.1\r\nHost: exporter\r\n" + framing + b"\r\n\r\n"
         assert answer(client, request).startswith(b"HTTP/1.1 413 ")
-        assert closed_after_s(client) < 2
+        assert closed_after_s(client) < SOON_S
 
 
 def test_a_short_body_is_ignored() -> None:
@@ -238,8 +243,8 @@ def test_a_flood_of_headers_is_cut_off_and_delays_nobody(flood: bytes) -> None:
         floods = [stack.enter_context(connected(running)) for _ in range(10)]
         for client in floods:
             threading.Thread(target=_pour, args=(client, flood), daemon=True).start()
-        assert timed_answer(running) < 1
-        assert all(closed_after_s(client) < 5 for client in floods)
+        assert timed_answer(running) < SOON_S
+        assert all(closed_after_s(client) < SOON_S for client in floods)
 
 
 def _pour(client: socket.socket, flood: bytes) -> None:
@@ -271,7 +276,7 @@ def test_a_full_house_makes_room_for_who_comes_in(start: bytes) -> None:
             client = stack.enter_context(connected(running))
             client.sendall(start)
         for _ in range(5):
-            assert timed_answer(running) < 1
+            assert timed_answer(running) < SOON_S
 
 
 def test_who_has_kept_the_server_waiting_longest_makes_room() -> None:
@@ -281,8 +286,8 @@ def test_who_has_kept_the_server_waiting_longest_makes_room() -> None:
         slow = [stack.enter_context(connected(running)) for _ in range(2)]
         for client in slow:
             client.sendall(b"GET")
-        assert timed_answer(running) < 1
-        assert closed_after_s(slow[0]) < 1
+        assert timed_answer(running) < SOON_S
+        assert closed_after_s(slow[0]) < SOON_S
         assert answer(scraper).startswith(b"HTTP/1.1 200 ")
 
 
@@ -292,8 +297,9 @@ def test_only_so_many_clients_may_leave_their_answers_unread() -> None:
         for client in clients:
             client.sendall(GET.replace(b" / ", b" /big "))
             client.recv(1)
-        assert timed_answer(running) < 1
-        assert [reset_within(client, s=0.2) for client in clients] == [True] * 4 + [False] * 2
+        assert timed_answer(running) < SOON_S
+        assert all(reset_within(client, s=SOON_S) for client in clients[:4])
+        assert not any(reset_within(client, s=0.2) for client in clients[4:])
 
 
 # ---- TLS
@@ -368,7 +374,7 @@ def test_a_handshake_that_does_not_happen_ends_its_connection(sent: bytes, autho
     context = server_side(authority)
     with served(tls=lambda: context) as running, connected(running) as client:
         client.sendall(sent)
-        assert closed_after_s(client) < 2
+        assert closed_after_s(client) < SOON_S
 
 
 def test_handshakes_that_do_not_happen_count_as_connections(authority: trustme.CA) -> None:
@@ -383,7 +389,7 @@ def test_handshakes_that_do_not_happen_count_as_connections(authority: trustme.C
         plain = stack.enter_context(connected(running))
         client = client_side(authority).wrap_socket(plain, server_hostname="localhost")
         assert answer(client).startswith(b"HTTP/1.1 200 ")
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < SOON_S
         client.close()
 
 
@@ -394,7 +400,7 @@ def test_the_end_lets_an_answer_under_way_be_finished() -> None:
     with served() as running, connected(running) as client:
         client.sendall(GET.replace(b" / ", b" /slow "))
         threading.Timer(0.5, running.release.set).start()
-        assert running.stop() < 2
+        assert running.stop() < SOON_S
         assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
@@ -402,8 +408,8 @@ def test_an_answer_that_takes_longer_is_cut_short_without_a_word(caplog: pytest.
     with served(Limits(drain_s=1)) as running, connected(running) as client:
         client.sendall(GET.replace(b" / ", b" /slow "))
         client.sendall(GET)
-        assert timed_answer(running) < 1
-        assert running.stop() < 3
+        assert timed_answer(running) < SOON_S
+        assert running.stop() < SOON_S
     assert [record.getMessage() for record in caplog.records if record.levelname in {"WARNING", "ERROR"}] == []
 
 
@@ -412,14 +418,14 @@ def test_clients_do_not_hold_up_the_end() -> None:
         for start in (b"", b"GET", GET, b"\r\r\r\r nonsense\r\n\r\n", GET.replace(b" / ", b" /big "), GET * 50):
             client = stack.enter_context(connected(running))
             client.sendall(start)
-        assert timed_answer(running) < 1
-        assert running.stop() < 3
+        assert timed_answer(running) < SOON_S
+        assert running.stop() < SOON_S
 
 
 def test_handshakes_do_not_hold_up_the_end(authority: trustme.CA) -> None:
     context = server_side(authority)
     with served(Limits(receive_s=60, drain_s=1), tls=lambda: context) as running, connected(running):
-        assert running.stop() < 3
+        assert running.stop() < SOON_S
 
 
 # ---- addresses
