@@ -19,6 +19,7 @@ import yaml
 from dashboards import rules
 from exporter import cli
 from exporter.api.client import REASONS
+from exporter.api.httpx_transport import tls_context
 from exporter.api.wire import State
 from exporter.check.plan import plan
 from exporter.config import load as config
@@ -149,6 +150,17 @@ def test_every_environment_variable_is_listed_and_no_other() -> None:
     assert listed == set(re.findall(r'"(ANTHROPIC_[A-Z_]+)"', source))
     for each in PAGES:
         assert set(re.findall(r"\bANTHROPIC_[A-Z_]+\b", each.text)) <= listed, each.name
+
+
+def test_the_system_s_own_variable_adds_an_authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = [name for name, _ in CONFIGURATION.rows("other variable", "what it does")]
+    assert "`SSL_CERT_FILE`, `SSL_CERT_DIR`" in listed
+    trustme.CA(organization_name="An authority").cert_pem.write_to_path(tmp_path / "ca.pem")
+    usual = len(tls_context().get_ca_certs())
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    trusted = tls_context().get_ca_certs()
+    assert any("An authority" in str(authority["subject"]) for authority in trusted)
+    assert len(trusted) > usual / 2
 
 
 # ---- command line

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +28,8 @@ from tests.shipped.test_keda import ENVIRONMENT_ID
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-HERE = Path(__file__).parents[2] / "config/kubernetes"
+ROOT = Path(__file__).parents[2]
+HERE = ROOT / "config/kubernetes"
 KUBERNETES = "1.31"
 NAME = "managed-agents-exporter"
 PORT = 9831
@@ -108,6 +112,16 @@ def test_the_pod_has_its_resources_and_every_probe() -> None:
     assert {probe["port"] for probe in probes.values()} == {"http"}
 
 
+def test_the_memory_is_what_was_measured_and_some_more() -> None:
+    sizes = json.loads((ROOT / "docs/benchmarks/results.json").read_text())["sizes"]
+    measured = {size["environments"]: size["rss_mib"] for size in sizes if size["busy"]}
+    resources = container()["resources"]
+    request, limit = (int(resources[kind]["memory"].removesuffix("Mi")) for kind in ("requests", "limits"))
+    assert 1.25 * measured[100] <= request
+    assert 1.25 * measured[1_000] <= limit
+    assert f"the limit of {limit} MiB" in (ROOT / "docs/deploy.md").read_text()
+
+
 def test_secrets_are_files_that_arrive_anew_and_no_variable() -> None:
     assert "env" not in container()
     assert "envFrom" not in container()
@@ -177,11 +191,70 @@ def test_whatever_scrapes_is_the_job_that_the_alerts_ask_for() -> None:
     assert manifest("scrapeconfig")["spec"]["jobName"] == "managed-agents"
 
 
-def test_the_api_is_the_only_way_out() -> None:
-    names, api = manifest("networkpolicy")["spec"]["egress"]
-    assert {port["port"] for port in names["ports"]} == {53}
-    assert api["ports"] == [{"port": 443, "protocol": "TCP"}]
-    assert all("10.0.0.0/8" in block["ipBlock"]["except"] for block in api["to"] if ":" not in block["ipBlock"]["cidr"])
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a packet of the pod goes, as a network plug-in sees it: to a pod of a namespace, or to any other address."""
+
+    address: str
+    port: int
+    protocol: str = "UDP"
+    namespace: str | None = None
+
+
+def lets_out(destination: Destination) -> bool:
+    return any(
+        {"port": destination.port, "protocol": destination.protocol} in rule["ports"]
+        and any(is_peer(peer, destination) for peer in rule["to"])
+        for rule in manifest("networkpolicy")["spec"]["egress"]
+    )
+
+
+def is_peer(peer: Any, destination: Destination) -> bool:
+    if "ipBlock" not in peer:
+        (namespaces,) = peer["namespaceSelector"]["matchExpressions"]
+        assert (namespaces["key"], namespaces["operator"]) == ("kubernetes.io/metadata.name", "In")
+        return destination.namespace in namespaces["values"]
+    address = ip_address(destination.address)
+    block = peer["ipBlock"]
+    within = (address in ip_network(cidr) for cidr in (block["cidr"], *block.get("except", ())))
+    return destination.namespace is None and next(within) and not any(within)
+
+
+@pytest.mark.parametrize(
+    "destination",
+    [
+        pytest.param(Destination("10.8.0.3", 53, namespace="kube-system"), id="cluster DNS"),
+        pytest.param(Destination("10.8.0.3", 53, "TCP", namespace="kube-system"), id="cluster DNS over TCP"),
+        pytest.param(Destination("10.128.0.5", 5353, namespace="openshift-dns"), id="OpenShift's DNS"),
+        pytest.param(Destination("10.128.0.5", 5353, "TCP", namespace="openshift-dns"), id="OpenShift's DNS over TCP"),
+        pytest.param(Destination("169.254.20.10", 53), id="NodeLocal DNSCache"),
+        pytest.param(Destination("169.254.25.10", 53), id="NodeLocal DNSCache of Kubespray"),
+        pytest.param(Destination("10.96.0.10", 53), id="NodeLocal DNSCache on the service's address"),
+        pytest.param(Destination("169.254.169.254", 53), id="a cloud's DNS on the metadata address"),
+        pytest.param(Destination("fd00:10:96::a", 53), id="cluster DNS over IPv6"),
+        pytest.param(Destination("203.0.113.7", 443, "TCP"), id="the API"),
+        pytest.param(Destination("2001:db8::7", 443, "TCP"), id="the API over IPv6"),
+    ],
+)
+def test_names_and_the_api_are_reached_in_every_kind_of_cluster(destination: Destination) -> None:
+    assert lets_out(destination)
+
+
+@pytest.mark.parametrize(
+    "destination",
+    [
+        pytest.param(Destination("169.254.169.254", 80, "TCP"), id="a cloud's metadata"),
+        pytest.param(Destination("169.254.169.254", 443, "TCP"), id="a cloud's metadata over TLS"),
+        pytest.param(Destination("10.0.0.1", 443, "TCP"), id="the cluster's API"),
+        pytest.param(Destination("10.8.0.9", 443, "TCP", namespace="default"), id="a pod"),
+        pytest.param(Destination("10.8.0.9", 5353, namespace="default"), id="a pod on OpenShift's port"),
+        pytest.param(Destination("203.0.113.7", 53), id="a name server of somebody else"),
+        pytest.param(Destination("203.0.113.7", 80, "TCP"), id="the API without TLS"),
+        pytest.param(Destination("fd00::1", 443, "TCP"), id="a private address over IPv6"),
+    ],
+)
+def test_nothing_else_is_reached(destination: Destination) -> None:
+    assert not lets_out(destination)
 
 
 def test_the_shipped_rules_are_the_rules() -> None:

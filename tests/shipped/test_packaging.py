@@ -162,10 +162,16 @@ def test_credentials_come_from_systemd_and_not_from_the_environment() -> None:
         "LockPersonality": "yes",
         "MemoryDenyWriteExecute": "yes",
         "SystemCallArchitectures": "native",
+        "SystemCallErrorNumber": "EPERM",
     }.items(),
 )
 def test_the_unit_has_no_rights(setting: str, value: str) -> None:
     assert unit()[setting] == [value]
+
+
+def test_the_unit_has_descriptors_for_every_connection_of_many_environments() -> None:
+    (descriptors,) = unit()["LimitNOFILE"]
+    assert int(descriptors) >= 2 * 10_000
 
 
 @pytest.fixture
