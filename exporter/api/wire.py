@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import enum
 import re
-import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from exporter.config.model import ENVIRONMENT_ID, NAME_LENGTH_LIMIT
+from exporter.config.model import ENVIRONMENT_ID, NAME_LENGTH_LIMIT, is_control
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -196,11 +195,7 @@ def parse_environment_page(body: bytes) -> EnvironmentPage:
 
 def clean_name(text: str) -> str:
     """Drop what must not reach a label, a log or a page: control, format (bidi), surrogate characters. At most 128 remain."""
-    kept = "".join(
-        character
-        for character in text.replace(REPLACEMENT, "")
-        if unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}
-    )
+    kept = "".join(character for character in text.replace(REPLACEMENT, "") if not is_control(character))
     return kept.strip()[:NAME_LENGTH_LIMIT].strip()
 
 

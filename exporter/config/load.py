@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 _NOTHING_TO_EXPORT = "nothing to export: list an environment, or set discovery.enabled: true, or start with --demo"
 _NOT_SHOWN = "not usable, and not shown in case it is the secret itself, which is never written into the file"
 
-_NAME_EXPECTED = "a name of 1 to 128 characters"
+_NAME_EXPECTED = f"a name of 1 to {NAME_LENGTH_LIMIT} characters"
 _QUERY_KEY = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 _OWN_QUERY_KEYS = frozenset({"limit", "page"})
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
@@ -249,7 +249,7 @@ def _query(section: Section) -> dict[str, str]:
 def _secret(section: Section, name: str, around: _Surroundings) -> SecretSource | None:
     """Return where the secret comes from, already read once, or None where it isn't given or was refused."""
     file_key, variable_key = f"{name}_file", f"{name}_env"
-    section.refuse(name, f"a secret is never written into the file: use {file_key} or {variable_key}")
+    section.reject(name, f"a secret is never written into the file: use {file_key} or {variable_key}")
     path = section.take(file_key, path_in(around.directory), None)
     variable = section.take(
         variable_key, text(matching=_VARIABLE, expected="the name of an environment variable"), None

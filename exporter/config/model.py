@@ -1,8 +1,9 @@
-"""What the exporter is told, checked and frozen."""
+"""A checked and frozen configuration, and the rules for names and ids that the whole exporter follows."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 ENVIRONMENT_ID = re.compile(r"env_[A-Za-z0-9_]{1,96}")
 """To be matched in full."""
 ID_EXPECTED = "env_ and 1 to 96 letters, digits or underscores"
-HEADER = re.compile(r"[!-~]{1,256}(?: [!-~]{1,256}){0,15}")
+HEADER = re.compile(r"[!-~](?:[ -~]{0,4094}[!-~])?")
+"""The value of an HTTP header, to be matched in full."""
 HEADER_EXPECTED = "visible ASCII characters, as in a header"
 NAME_LENGTH_LIMIT = 128
 
@@ -92,6 +94,11 @@ class Config:
     work: WorkConfig = field(default_factory=WorkConfig)
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
     environments: tuple[EnvironmentConfig, ...] = ()
+
+
+def is_control(character: str) -> bool:
+    """Tell whether a character must not reach a label, a log or a page: control, format (bidi), surrogate, line separator."""
+    return unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 class ConfigError(Exception):

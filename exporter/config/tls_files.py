@@ -61,9 +61,17 @@ def pair_problem(certificate: Path, key: Path, *, key_named: str) -> str | None:
         # The empty password makes an encrypted key fail instead of asking on the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password="")
     except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            return f"{key_named} is the key of another certificate: {certificate}"
-        return f"no certificate in PEM format with its key in {key_named}, without a passphrase: {certificate}"
+        return _pair_words(error.reason or "", certificate, key_named)
     except OSError as error:
         return f"{system_words(error)}: {certificate} or {key}"
     return None
+
+
+def _pair_words(reason: str, certificate: Path, key_named: str) -> str:
+    # OpenSSL has one reason for a key of the same kind that is another one, and another reason for one of another kind.
+    if reason in {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}:
+        return f"{key_named} is the key of another certificate: {certificate}"
+    # How weak is too weak depends on the security level that OpenSSL was built or is configured with.
+    if reason.endswith(("_KEY_TOO_SMALL", "_MD_TOO_WEAK")):
+        return f"weaker than the OpenSSL of this machine allows ({reason.lower().replace('_', ' ')}): {certificate}"
+    return f"no certificate in PEM format with its key in {key_named}, without a passphrase: {certificate}"

@@ -12,10 +12,11 @@ import difflib
 import io
 import math
 import re
-import unicodedata
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import yaml
+
+from exporter.config.model import is_control
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -144,7 +145,7 @@ class Section:
         node = self._node_by_key.get(key)
         return node is not None and not _null(node) and (not isinstance(node, yaml.SequenceNode) or bool(node.value))
 
-    def refuse(self, key: str, problem: str) -> None:
+    def reject(self, key: str, problem: str) -> None:
         """Note the problem if the key is there: for keys that people expect and that must not exist."""
         if key in self._node_by_key:
             self._asked[key] = None
@@ -239,7 +240,7 @@ def text(*, matching: re.Pattern[str] | None = None, expected: str = "text") -> 
             quotes = ": put it in quotes" if isinstance(node, yaml.ScalarNode) else ""
             raise InvalidValue(f"expected {expected}, not {_kind(node)}{quotes}")
         value: str = node.value
-        if any(unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for character in value):
+        if any(map(is_control, value)):
             raise InvalidValue("contains control characters")
         if not value or len(value) > TEXT_LENGTH_LIMIT or (matching and not matching.fullmatch(value)):
             raise InvalidValue(f"expected {expected}")

@@ -15,7 +15,8 @@ import anyio
 import anyio.to_thread
 
 from exporter.config.model import ConfigError
-from exporter.web.web_config import CLIENT_AUTHS, WebConfig, load, server_context
+from exporter.web.server_tls import CLIENT_AUTHS, server_context
+from exporter.web.web_config import WebConfig, load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -222,7 +222,7 @@ BAD_VALUES = [
     ("api: {auth_style: basic}", "api.auth_style: expected x-api-key or bearer"),
     ("api: {auth_style: 1}", "api.auth_style: expected x-api-key or bearer, not a number"),
     ("api: {version: 1}", "api.version: expected visible ASCII characters, as in a header, not a number: put it in quotes"),
-    ("api: {version: 'a  b'}", "api.version: expected visible ASCII characters, as in a header"),
+    ("api: {version: 'a '}", "api.version: expected visible ASCII characters, as in a header"),
     ("api: {beta: ü}", "api.beta: expected visible ASCII characters, as in a header"),
     ('api: {workspace_id: "a\\r\\nx-api-key: b"}', "api.workspace_id: contains control characters"),
     ("api: {query: [beta]}", "api.query: expected a mapping of keys, not a list"),
