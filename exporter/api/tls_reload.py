@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import ssl
 from typing import TYPE_CHECKING
 
 from exporter.api.httpx_transport import ConnectOptions, tls_context
+from exporter.config.followed_file import FollowedFiles, UnusableFileError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
     from pathlib import Path
 
     from exporter.config.model import ApiConfig, Config
     from exporter.log import Log
+
+PROBLEM = "the CA or client certificate files are unreadable or do not match; the last good ones are used"
 
 
 class ConnectOptionsSource:
@@ -21,49 +24,49 @@ class ConnectOptionsSource:
     def __init__(self, config: Callable[[], Config], log: Log) -> None:
         self._config = config
         self._log = log
-        self._made_of: object = None
+        self._settings: object = None
+        self._tls = FollowedFiles(self._read)
         self._options: ConnectOptions | None = None
-        self.problem: str | None = None
+
+    @property
+    def problem(self) -> str | None:
+        return next(iter(self._tls.problems), None)
 
     def options(self) -> ConnectOptions:
-        """HttpResponse the route as it is now. Raises ssl.SSLError or OSError while there has never been a good one."""
+        """Return how the API is reached now. Raises ssl.SSLError or OSError while there has never been a good way."""
         api = self._config().api
-        made_of = (api.proxy_url, api.max_response_bytes, *map(_signature, _files(api)))
-        if self._options is None or made_of != self._made_of:
-            self._renew(api)
-            self._made_of = made_of
-        assert self._options is not None  # noqa: S101 -- tells the type checker what _renew has just made sure of
+        settings = (api.proxy_url, api.max_response_bytes, *_files(api))
+        if settings != self._settings:
+            self._tls.forget()
+        failed = self.problem is not None
+        if self._tls.look() and self._tls.value is not None:
+            self._log_change(failed=failed)
+            self._settings = settings
+            self._options = ConnectOptions(
+                tls=self._tls.value, proxy_url=api.proxy_url, max_response_bytes=api.max_response_bytes
+            )
+        assert self._options is not None  # noqa: S101 -- tells the type checker what the first look has made sure of
         return self._options
 
-    def _renew(self, api: ApiConfig) -> None:
+    def _log_change(self, *, failed: bool) -> None:
+        if self.problem is not None:
+            self._log.warning("tls_files_refused", detail=self.problem)
+        elif failed:
+            self._log.info("tls_files_recovered")
+
+    def _read(self, note: Callable[[Path], object]) -> ssl.SSLContext:
+        api = self._config().api
+        for path in _files(api):
+            note(path)
         try:
-            tls = tls_context(
+            return tls_context(
                 ca_file=api.ca_file, client_cert_file=api.client_cert_file, client_key_file=api.client_key_file
             )
-        except (OSError, ssl.SSLError):
-            if self._options is None:
+        except OSError:  # ssl.SSLError is one
+            if self._tls.value is None:
                 raise
-            self.problem = (
-                "the CA or client certificate files are unreadable or do not match; the last good ones are used"
-            )
-            self._log.warning("tls_files_refused", detail=self.problem)
-            tls = self._options.tls
-        else:
-            if self.problem is not None:
-                self._log.info("tls_files_recovered")
-            self.problem = None
-        self._options = ConnectOptions(tls=tls, proxy_url=api.proxy_url, max_response_bytes=api.max_response_bytes)
+            raise UnusableFileError(PROBLEM) from None
 
 
-def _files(api: ApiConfig) -> tuple[Path | None, ...]:
-    return api.ca_file, api.client_cert_file, api.client_key_file
-
-
-def _signature(path: Path | None) -> object:
-    if path is None:
-        return None
-    try:
-        status = path.stat()
-    except OSError:
-        return (path, None)
-    return (path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+def _files(api: ApiConfig) -> list[Path]:
+    return [path for path in (api.ca_file, api.client_cert_file, api.client_key_file) if path is not None]

@@ -8,8 +8,10 @@ import re
 import stat
 from typing import TYPE_CHECKING, Final, Protocol, Self, final
 
+from exporter.config.followed_file import FollowedFiles, UnusableFileError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 SHOWN: Final = "<secret>"
@@ -87,7 +89,7 @@ class EnvSecret:
     def __init__(self, variable: str, environ: Mapping[str, str]) -> None:
         self._variable = variable
         self._environ = environ
-        self._last_good: Secret | None = None
+        self._value: Secret | None = None
         self._problem: str | None = None
 
     def __repr__(self) -> str:
@@ -100,10 +102,10 @@ class EnvSecret:
     def read(self) -> Secret:
         found = self._look()
         if isinstance(found, Secret):
-            self._last_good, self._problem = found, None
+            self._value, self._problem = found, None
         else:
             self._problem = f"{found}: {self._variable}"
-        return _settled(self._last_good, self._problem)
+        return _last_good(self._value, self._problem)
 
     def forget(self) -> None:
         """Nothing to do: a variable is never remembered."""
@@ -115,63 +117,45 @@ class EnvSecret:
 
 
 class FileSecret:
-    """A secret in a file, read again when the file has changed.
-
-    Changed means another device, inode, size, modification or status change time of what the path leads to now, so that
-    Kubernetes' swap of a symbolic link counts like a rewrite. One trailing newline is not part of the secret.
-    """
+    """A secret in a file, read again when the file has changed. One trailing newline is not part of the secret."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._signature: _Signature | None = None
-        self._last_good: Secret | None = None
-        self._problem: str | None = None
+        self._followed = FollowedFiles(self._make)
 
     def __repr__(self) -> str:
         return f"FileSecret({str(self._path)!r})"
 
     @property
     def problem(self) -> str | None:
-        return self._problem
+        return next(iter(self._followed.problems), None)
 
     def read(self) -> Secret:
-        try:
-            self._follow()
-        except OSError as error:
-            self._signature = None
-            self._problem = f"{system_words(error)}: {self._path}"
-        return _settled(self._last_good, self._problem)
+        self._followed.look()
+        return _last_good(self._followed.value, self.problem)
 
     def forget(self) -> None:
-        self._signature = None
+        self._followed.forget()
 
-    def _follow(self) -> None:
-        if self._signature is not None and self._signature == _signature(self._path.stat()):
-            return
-        self._signature, found = _read_file(self._path)
+    def _make(self, note: Callable[[Path], object]) -> Secret:
+        note(self._path)
+        try:
+            found = _read_file(self._path)
+        except OSError as error:
+            raise UnusableFileError(f"{system_words(error)}: {self._path}", passing=True) from None
         if isinstance(found, Secret):
-            self._last_good, self._problem = found, None
-        else:
-            self._problem = f"{found}: {self._path}"
+            return found
+        raise UnusableFileError(f"{found}: {self._path}")
 
 
-_Signature = tuple[int, int, int, int, int]
-
-
-def _signature(status: os.stat_result) -> _Signature:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def _read_file(path: Path) -> tuple[_Signature, Secret | str]:
-    """Return what identifies the file that was read, and its secret or the rule it breaks. Raises OSError."""
-    # Without O_NONBLOCK, opening a pipe that nobody writes to would hang here.
+def _read_file(path: Path) -> Secret | str:
+    """Return the secret in the file, or the rule it breaks. Raises OSError."""
+    # Without O_NONBLOCK, to open a pipe that nobody writes to would hang here.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            return _signature(status), "not a regular file"
-        # The status is older than the content: a write in between shows at the next look, never gets lost.
-        return _signature(status), _checked(os.read(descriptor, LENGTH_LIMIT + len(b"\r\n") + 1))
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return "not a regular file"
+        return _checked(os.read(descriptor, LENGTH_LIMIT + len(b"\r\n") + 1))
     finally:
         os.close(descriptor)
 
@@ -188,7 +172,7 @@ def _checked(content: bytes) -> Secret | str:
     return Secret(value.decode("ascii"))
 
 
-def _settled(last_good: Secret | None, problem: str | None) -> Secret:
+def _last_good(last_good: Secret | None, problem: str | None) -> Secret:
     if last_good is None:
         raise SecretError(problem)
     return last_good

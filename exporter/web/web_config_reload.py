@@ -1,25 +1,27 @@
-"""Who may come in now: what `--web.config.file` says, followed while its files change.
+"""What `--web.config.file` asks of clients now. The file and the certificates it names are followed while they change.
 
-The files are looked at every second, and a change counts once it has stood still for one look: a file caught half-written is
-legal YAML that may lack its last lines. For the same reason protection is only ever taken away by a restart. What is bad is
-refused whole, and the last good stays in force and says so.
+They are looked at every second, and a change counts once two looks have seen the same: a half-written file can be legal YAML that
+lacks its last lines. For the same reason only a restart takes protection away. A bad change is rejected as a whole; the last good
+rules stay in force, and `problems` says why.
 """
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 
+from exporter.config.followed_file import FollowedFiles, UnusableFileError
 from exporter.config.model import ConfigError
 from exporter.web.server_tls import CLIENT_AUTHS, server_context
 from exporter.web.web_config import WebConfig, load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import ssl
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from exporter.config.secret import Secret
@@ -30,23 +32,33 @@ LOOK_INTERVAL_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """What is in force, whole. `seen`: the signatures of the files it was made of."""
+    """What is in force, whole."""
 
     config: WebConfig
     tls: ssl.SSLContext | None
-    seen: object
+
+
+_NO_RULES = _Rules(WebConfig(), None)
 
 
 class ReloadingWebConfig:
-    """Raises ConfigError when it is made with a file that can't be used. Without a file everybody may come in."""
+    """Raises ConfigError when it is made with a file that can't be used. Without a file there are no rules."""
 
     def __init__(self, path: Path | None, log: Log) -> None:
-        self._path = path
         self._log = log
-        self._rules = _Rules(WebConfig(), None, None) if path is None else _read(path)
-        self._looked_at: object = self._rules.seen
-        self.problems: tuple[str, ...] = ()
+        self._files = None if path is None else FollowedFiles(partial(self._read, path), stand_still=True)
+        self.look()
+        if self._files is not None and self._files.value is None:
+            raise ConfigError(self._files.problems)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
         """Why what is in force is older than the files, for the status page."""
+        return () if self._files is None else self._files.problems
+
+    @property
+    def _rules(self) -> _Rules:
+        return (self._files and self._files.value) or _NO_RULES
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -63,50 +75,41 @@ class ReloadingWebConfig:
 
     async def follow(self) -> None:
         """Look at the files for ever. In a thread of its own: a file system may hang."""
-        if self._path is None:
-            return
         thread = anyio.CapacityLimiter(1)
-        while True:
+        while self._files is not None:
             await anyio.sleep(LOOK_INTERVAL_S)
             await anyio.to_thread.run_sync(self.look, limiter=thread, abandon_on_cancel=True)
 
     def look(self) -> None:
-        """Take over what has changed and stood still since the last look, or say why not."""
-        if self._path is None:
+        """Take over what has changed and stood still since the last look, or log why not."""
+        if self._files is None:
             return
-        seen = _signatures(self._path, self._rules.config)
-        stood_still, self._looked_at = seen == self._looked_at, seen
-        if not stood_still or (seen == self._rules.seen and not self.problems):
+        first, before = self._files.value is None, self._files.problems
+        if not self._files.look() or first:
             return
+        if not self.problems:
+            self._log.info("web_config_reloaded", users=len(self.hash_by_user), tls=self.tls is not None)
+        elif self.problems != before:
+            self._log.error("web_config_refused", problems=self.problems)
+
+    def _read(self, path: Path, note: Callable[[Path], object]) -> _Rules:
+        """Read it all and prove it in a context that nobody uses yet."""
+        note(path)
         try:
-            self._take_over(_read(self._path))
-        except ConfigError as refused:
-            # Tried again at every look: what is wrong may be a file that only the new configuration names.
-            self._refuse(refused.problems)
-
-    def _take_over(self, rules: _Rules) -> None:
-        if weaker := _weaker(self._rules.config, rules.config):
-            raise ConfigError(tuple(f"{self._path}: {problem}" for problem in weaker))
-        self._rules, self._looked_at, self.problems = rules, rules.seen, ()
-        self._log.info("web_config_reloaded", users=len(rules.config.hash_by_user), tls=rules.tls is not None)
-
-    def _refuse(self, problems: tuple[str, ...]) -> None:
-        if problems != self.problems:
-            self._log.error("web_config_refused", problems=problems)
-        self.problems = problems
-
-
-def _read(path: Path) -> _Rules:
-    """Read and prove it all in a context that nobody uses yet. Raises ConfigError."""
-    # Looked at before they are read: a write in between shows at the next look, never gets lost.
-    seen = _signature(path)
-    config = load(path)
-    files_seen = _signatures(path, config)[1:]
-    try:
-        context = None if config.tls is None else server_context(config.tls)
-    except (OSError, ssl.SSLError):
-        raise ConfigError((f"{path}: tls_server_config: a file changed while it was read",)) from None
-    return _Rules(config, context, (seen, *files_seen))
+            config = load(path)
+        except ConfigError as invalid:
+            # Passing, because what is wrong may be a file that only the new configuration names.
+            raise UnusableFileError(*invalid.problems, passing=True) from None
+        in_force = self._files.value if self._files else None
+        if in_force and (weaker := _weaker(in_force.config, config)):
+            raise UnusableFileError(*(f"{path}: {problem}" for problem in weaker))
+        for file in () if config.tls is None else config.tls.files:
+            note(file)
+        try:
+            return _Rules(config, None if config.tls is None else server_context(config.tls))
+        except OSError:  # ssl.SSLError is one
+            changed = f"{path}: tls_server_config: a file changed while it was read"
+            raise UnusableFileError(changed, passing=True) from None
 
 
 def _weaker(old: WebConfig, new: WebConfig) -> list[str]:
@@ -118,16 +121,3 @@ def _weaker(old: WebConfig, new: WebConfig) -> list[str]:
     if old.hash_by_user and not new.hash_by_user:
         problems.append("basic_auth_users: letting everybody in needs a restart")
     return problems
-
-
-def _signatures(path: Path, config: WebConfig) -> tuple[object, ...]:
-    files = () if config.tls is None else config.tls.files
-    return tuple(_signature(each) for each in (path, *files))
-
-
-def _signature(path: Path) -> object:
-    try:
-        status = path.stat()
-    except OSError as error:
-        return (path, error.errno)
-    return (path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

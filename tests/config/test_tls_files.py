@@ -56,8 +56,10 @@ def test_a_certificate_with_its_key_has_no_problem(rsa_key: rsa.RSAPrivateKey, t
 def test_a_key_of_the_same_or_another_kind_is_the_key_of_another_certificate(
     rsa_key: rsa.RSAPrivateKey, tmp_path: Path
 ) -> None:
+    pairs: list[tuple[PrivateKey, PrivateKey]]
     elliptic = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
-    for certified, key in [(elliptic[0], elliptic[1]), (rsa_key, elliptic[0]), (elliptic[0], rsa_key)]:
+    pairs = [(elliptic[0], elliptic[1]), (rsa_key, elliptic[0]), (elliptic[0], rsa_key)]
+    for certified, key in pairs:
         cert_file, key_file = write_pair(tmp_path, certified, key)
         assert problem((cert_file, key_file)) == f"key_file is the key of another certificate: {cert_file}"
 
