@@ -1,4 +1,4 @@
-"""Addresses to listen on."""
+"""Addresses to listen on, as Go's net.Listen reads them."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ BACKLOG = 512
 
 
 class AddressError(Exception):
-    """An address that can't be listened on, in one sentence."""
+    """An address that can't be listened on. The text is one sentence."""
 
 
 def parse_address(text: str) -> tuple[str, int]:
     """Split `:port`, `host:port` or `[v6]:port`. Raises AddressError."""
     host, separator, port = text.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    legible = separator and port.isascii() and port.isdecimal() and int(port) <= 65535  # noqa: PLR2004 -- the last port
-    if not legible or (":" in bare and bare == host):
+    valid = separator and port.isascii() and port.isdecimal() and int(port) <= 65535  # noqa: PLR2004 -- the last port
+    if not valid or (":" in bare and bare == host):
         raise AddressError(f"{text!r} is no listen address: give :port, host:port or [v6]:port")
     return bare, int(port)
 
 
 def listen(text: str) -> socket.socket:
-    """Bind the address and listen. Raises AddressError, with the reason and what to do about it."""
+    """Bind the address and listen. Raises AddressError with the reason and a remedy."""
     host, port = parse_address(text)
     try:
         return _bound(host, port)
@@ -48,7 +48,7 @@ def _bound(host: str, port: int) -> socket.socket:
 def _listener(
     family: int, kind: int, protocol: int, address: tuple[Any, ...], *, dual_stack: bool = False
 ) -> socket.socket:
-    # The protocol is named because asyncio sets TCP_NODELAY only where it is.
+    # asyncio sets TCP_NODELAY only on sockets whose protocol is named.
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,6 +1,6 @@
 """Basic authentication, and the headers that an operator adds to every answer.
 
-Whether a request may pass never depends on its path or host: with users configured, every request needs a login.
+With users configured, every request needs a login, whatever its path and host are.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from exporter.config.secret import Secret
 
 PASSWORD_LIMIT: Final = 72
-"""Bytes. bcrypt looks at no more; longer ones are refused."""
+"""Bytes. bcrypt ignores the rest, so a longer password is wrong."""
 WAITING_LIMIT: Final = 64
 ADMITTED_LIMIT: Final = 1000
 THREAD_NAME: Final = "passwords"
@@ -38,14 +38,15 @@ OVERRUN = "Too many logins at once; try again.\n"
 
 
 class OverrunError(Exception):
-    """More logins wait than will be looked at soon."""
+    """More logins wait than can be checked soon."""
 
 
 class PasswordVerifier:
-    """Verifies passwords: bcrypt in a thread of its own, one at a time; what was right once is remembered.
+    """Verifies passwords with bcrypt in a thread of its own, one at a time, and remembers the right ones.
 
-    An unknown user and a password that is too long cost the same time as a wrong password. Only right ones are remembered, so
-    that nobody can push them out, and under a keyed digest of all three parts, each with its length: no two triples share it.
+    An unknown user and a password that is too long cost the same time as a wrong password. Wrong passwords are not remembered, so
+    they cannot push right ones out. The key is a keyed digest of user, hash and password, each with its length, so that no two
+    triples share one: with the parts merely joined, ("a", "bc") would be the same as ("ab", "c").
     """
 
     def __init__(self, check: Callable[[bytes, bytes], bool] = bcrypt.checkpw) -> None:
@@ -53,7 +54,7 @@ class PasswordVerifier:
         self._key = secrets.token_bytes(32)
         self._admitted: set[bytes] = set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=THREAD_NAME)
-        self._turn = anyio.Lock()
+        self._lock = anyio.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -62,16 +63,16 @@ class PasswordVerifier:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def admits(self, user: bytes, password: bytes, hash_by_user: Mapping[str, Secret]) -> bool:
-        """Tell whether the password is the user's. Raises OverrunError."""
+        """Return whether the password is the user's. Raises OverrunError."""
         known = {name.encode(): hashed.reveal().encode() for name, hashed in hash_by_user.items()}
         hashed = known.get(user) or self._dummy_hash(user, list(known.values()))
         digest = self._digest(user, hashed, password)
         if digest in self._admitted:
             return True
-        if self._turn.statistics().tasks_waiting >= WAITING_LIMIT:
+        if self._lock.statistics().tasks_waiting >= WAITING_LIMIT:
             raise OverrunError
-        async with self._turn:
-            if digest in self._admitted:  # a request of the same user that waited before this one
+        async with self._lock:
+            if digest in self._admitted:  # another request with this password was verified meanwhile
                 return True
             right = await self._verify(password, hashed) and user in known
         if right:
@@ -84,12 +85,12 @@ class PasswordVerifier:
         return right and within == password
 
     def _remember(self, digest: bytes) -> None:
-        if len(self._admitted) >= ADMITTED_LIMIT:  # the file was rewritten very often
+        if len(self._admitted) >= ADMITTED_LIMIT:  # only after the file was rewritten very often
             self._admitted.clear()
         self._admitted.add(digest)
 
     def _dummy_hash(self, user: bytes, hashes: list[bytes]) -> bytes:
-        """Return the hash to check an unknown user's password against: always the same one, of a cost that somebody's has."""
+        """Return a configured user's hash for an unknown user, always the same one, so that the costs are alike."""
         choice = int.from_bytes(self._digest(user)[:8], "big") % len(hashes)
         return hashes[choice]
 
@@ -99,7 +100,7 @@ class PasswordVerifier:
 
 
 class BasicAuthMiddleware:
-    """The ASGI application behind its door. `users` and `headers` are asked for at each request."""
+    """Asks for a login before the application sees a request. `users` and `headers` are called for each request."""
 
     def __init__(
         self,
@@ -120,10 +121,10 @@ class BasicAuthMiddleware:
                 MutableHeaders(scope=message).update(self._headers())
             await send(message)
 
-        refusal = await self._refusal(scope)
-        await (refusal or self._app)(scope, receive, send_with_headers)
+        rejection = await self._rejection(scope)
+        await (rejection or self._app)(scope, receive, send_with_headers)
 
-    async def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+    async def _rejection(self, scope: Scope) -> PlainTextResponse | None:
         users = self._users()
         if not users:
             return None
@@ -137,7 +138,7 @@ class BasicAuthMiddleware:
 
 
 def _credentials(values: list[bytes]) -> tuple[bytes, bytes] | None:
-    """Return the user and the password of the only `Authorization` header, None where it isn't a login."""
+    """Return the user and the password of the only `Authorization` header, None if it is not a login."""
     if len(values) != 1:
         return None
     scheme, _, encoded = values[0].partition(b" ")

@@ -1,4 +1,8 @@
-"""The HTTP server around the routes: addresses to listen on, and an orderly end."""
+"""The HTTP server around the routes: uvicorn with time limits for clients, TLS that can change, and an orderly end.
+
+uvicorn itself waits for ever for a request that does not arrive and for a client that does not read. Here each connection is in
+one of four phases, and each phase that waits for the client has a limit. The number of connections is limited as well.
+"""
 
 from __future__ import annotations
 
@@ -24,22 +28,22 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 PIECE_BYTES = 4096
-GOODBYE_S = 0.2
-BODY_REFUSED = "No request here takes a body.\n"
+CLOSE_NOTIFY_S = 0.2
+BODY_REJECTED = "No request here takes a body.\n"
 
 
 class Phase(enum.Enum):
     RECEIVING = "receiving"
-    """A connection's start, a handshake, or a request of which something has arrived."""
+    """A new connection, a handshake, or a request that has arrived in part."""
     ANSWERING = "answering"
     IDLE = "idle"
     LEAVING = "leaving"
-    """Closed by us; the client has not yet taken all that was sent."""
+    """Closed by the server; the client has not yet read all that was sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much patience there is with clients. `stalled`: connections that may wait for their client to read an answer."""
+    """Limits for clients. `stalled`: how many connections may wait for their client to read an answer."""
 
     connections: int = 256
     receive_s: float = 10.0
@@ -51,8 +55,8 @@ class Limits:
     body_bytes: int = 64 * 1024
     drain_s: float = 3.0
 
-    def patience_s(self, phase: Phase) -> float | None:
-        """Tell how long a phase may last. Our own answers have a deadline elsewhere: the scrape's."""
+    def time_limit_s(self, phase: Phase) -> float | None:
+        """Return how long a phase may last, None for no limit: an answer under way has the scrape's deadline."""
         return {
             Phase.RECEIVING: self.receive_s,
             Phase.ANSWERING: None,
@@ -62,7 +66,7 @@ class Limits:
 
 
 class _Client(Protocol):
-    """A connection as the hall sees it. `since`: when its phase began, on the loop's clock."""
+    """A connection as the table sees it. `since`: when its phase began, on the loop's clock."""
 
     phase: Phase
     since: float
@@ -71,36 +75,36 @@ class _Client(Protocol):
 
 
 class _ConnectionTable:
-    """All open connections. When it is full, whoever has kept us waiting longest makes room for who comes in."""
+    """All open connections. When it is full, a new one replaces the one that has waited longest for its client."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.logger = logging.getLogger("uvicorn.error.client")
-        # Warnings here are about what clients send: a line for each would let them fill the log.
+        # Warnings here are about what clients send. With a line for each, clients could fill the log.
         self.logger.setLevel(logging.ERROR)
         self.handshakes: set[asyncio.Task[None]] = set()
         self._connected: set[_Client] = set()
         self._stalled: dict[_Client, None] = {}
 
-    def enter(self, client: _Client) -> None:
+    def add(self, client: _Client) -> None:
         if len(self._connected) >= self.limits.connections:
             self._make_room()
         self._connected.add(client)
 
-    def leave(self, client: _Client) -> None:
+    def remove(self, client: _Client) -> None:
         self._connected.discard(client)
         self._stalled.pop(client, None)
 
-    def stall(self, client: _Client) -> None:
-        """Note that a client doesn't read its answer. The memory for answers is bounded by how many such there may be."""
+    def add_stalled(self, client: _Client) -> None:
+        """Note that a client does not read its answer. Their number is limited because each one holds its answer in memory."""
         self._stalled[client] = None
         if len(self._stalled) > self.limits.stalled:
             next(iter(self._stalled)).abort()
 
-    def flow(self, client: _Client) -> None:
+    def remove_stalled(self, client: _Client) -> None:
         self._stalled.pop(client, None)
 
-    def clear(self) -> None:
+    def abort_all(self) -> None:
         for client in list(self._connected):
             client.abort()
 
@@ -113,7 +117,7 @@ class _ConnectionTable:
 
 
 class _Connection(H11Protocol):
-    """uvicorn's connection with a deadline for all that waits for the client, and headers taken in small pieces."""
+    """uvicorn's connection with a limit for each phase. It gives the parser headers in small pieces."""
 
     def __init__(self, table: _ConnectionTable, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
@@ -129,19 +133,19 @@ class _Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
         super().connection_made(transport)
         self._made = True
-        self._table.enter(self)
+        self._table.add(self)
         self._begin(Phase.RECEIVING)
         for data in self._early:
             self.data_received(data)
         self._early.clear()
 
     def data_received(self, data: bytes) -> None:
-        if not self._made:  # a client that did not wait for the handshake's end
+        if not self._made:  # the client did not wait for the end of the handshake
             self._early.append(data)
             return
         if self.phase is Phase.IDLE:
             self._begin(Phase.RECEIVING)
-        # In pieces, because the parser notices too many headers only between two of them.
+        # The parser checks the size of the headers only after each piece.
         for start in range(0, len(data), PIECE_BYTES):
             if self.transport.is_closing():
                 break
@@ -153,15 +157,15 @@ class _Connection(H11Protocol):
         self._observe()
 
     def shutdown(self) -> None:
-        with contextlib.suppress(h11.LocalProtocolError):  # raised where the client broke the protocol before
+        with contextlib.suppress(h11.LocalProtocolError):  # the client has broken the protocol before
             super().shutdown()
         self._observe()
         if self.phase is Phase.LEAVING and not self.transport.get_write_buffer_size():
-            # TLS would wait for the client's goodbye, and an idle client does not look.
-            self.loop.call_later(GOODBYE_S, self.transport.abort)
+            # TLS would wait for the client's close_notify, which an idle client does not send.
+            self.loop.call_later(CLOSE_NOTIFY_S, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._table.leave(self)
+        self._table.remove(self)
         for timer in (self._deadline, self._reading):
             if timer is not None:
                 timer.cancel()
@@ -172,17 +176,17 @@ class _Connection(H11Protocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._reading = self._reading or self.loop.call_later(self._table.limits.read_s, self.abort)
-        self._table.stall(self)
+        self._table.add_stalled(self)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._table.flow(self)
+        self._table.remove_stalled(self)
         if self._reading is not None:
             self._reading.cancel()
             self._reading = None
 
     def abort(self) -> None:
-        self._table.leave(self)
+        self._table.remove(self)
         _reset(self.transport)
 
     def _observe(self) -> None:
@@ -201,12 +205,12 @@ class _Connection(H11Protocol):
         self.phase, self.since = phase, self.loop.time()
         if self._deadline is not None:
             self._deadline.cancel()
-        patience_s = self._table.limits.patience_s(phase)
-        self._deadline = None if patience_s is None else self.loop.call_later(patience_s, self.abort)
+        time_limit_s = self._table.limits.time_limit_s(phase)
+        self._deadline = None if time_limit_s is None else self.loop.call_later(time_limit_s, self.abort)
 
 
 class _Handshake(asyncio.Protocol):
-    """A connection before TLS: counted from its first moment on, and accepted with the certificate that is in force then."""
+    """A connection before TLS: in the table from its first moment on, and accepted with the certificate in force then."""
 
     def __init__(self, table: _ConnectionTable, tls: ssl.SSLContext, connection: _Connection) -> None:
         self._table = table
@@ -218,16 +222,16 @@ class _Handshake(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 -- what a stream server hands out
         self._transport = transport
-        self._table.enter(self)
-        shaking_hands = self._connection.loop.create_task(self._shake_hands())
-        self._table.handshakes.add(shaking_hands)
-        shaking_hands.add_done_callback(self._table.handshakes.discard)
+        self._table.add(self)
+        handshake = self._connection.loop.create_task(self._handshake())
+        self._table.handshakes.add(handshake)
+        handshake.add_done_callback(self._table.handshakes.discard)
 
     def abort(self) -> None:
-        self._table.leave(self)
+        self._table.remove(self)
         _reset(self._transport)
 
-    async def _shake_hands(self) -> None:
+    async def _handshake(self) -> None:
         limits = self._table.limits
         try:
             encrypted = await self._connection.loop.start_tls(
@@ -238,17 +242,17 @@ class _Handshake(asyncio.Protocol):
                 ssl_handshake_timeout=limits.receive_s,
                 ssl_shutdown_timeout=limits.leave_s,
             )
-        except OSError as failed:  # ssl.SSLError and the timeout are such
+        except OSError as failed:  # ssl.SSLError and the timeout are OSErrors
             self._table.logger.debug("TLS handshake failed: %s", failed)
             return
         finally:
-            self._table.leave(self)
+            self._table.remove(self)
         if encrypted is not None and not encrypted.is_closing():
             self._connection.connection_made(encrypted)
 
 
 def _reset(transport: asyncio.Transport) -> None:
-    """End a connection and give back at once what the kernel keeps for it, too: answers that nobody reads."""
+    """End a connection at once. The kernel, too, drops what the client has not read."""
     connected = transport.get_extra_info("socket")
     if connected is not None:
         with contextlib.suppress(OSError):
@@ -257,7 +261,7 @@ def _reset(transport: asyncio.Transport) -> None:
 
 
 class _BodyLimit:
-    """Refuses requests whose body is long or of unknown length: no route takes one."""
+    """Answers 413 to requests whose body is long or of unknown length. No route reads a body."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self._app = app
@@ -266,15 +270,15 @@ class _BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         if b"transfer-encoding" in headers or int(headers.get(b"content-length", b"0")) > self._limit:
-            refusal = PlainTextResponse(BODY_REFUSED, 413, headers={"Connection": "close"})
-            await refusal(scope, receive, send)
+            response = PlainTextResponse(BODY_REJECTED, 413, headers={"Connection": "close"})
+            await response(scope, receive, send)
             return
-        with contextlib.suppress(asyncio.CancelledError):  # only the end of the process cancels; nobody waits any more
+        with contextlib.suppress(asyncio.CancelledError):  # the process ends, and no client waits any more
             await self._app(scope, receive, send)
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn that leaves the signals to us: by itself it dies on SIGHUP and exits with 143 on SIGTERM."""
+    """uvicorn without its signal handlers: with them SIGHUP ends the process, and SIGTERM ends it with 143."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -289,9 +293,9 @@ async def serve(
     tls: Callable[[], ssl.SSLContext | None] = lambda: None,
     limits: Limits | None = None,
 ) -> None:
-    """Serve on the sockets until `stop` is set, then let what is under way end within `limits.drain_s`.
+    """Serve on the sockets until `stop` is set. Then answers under way have `limits.drain_s` to end.
 
-    `tls`: asked for at each new connection.
+    `tls` is called for each new connection.
     """
     table = _ConnectionTable(limits or Limits())
     server = _Server(_uvicorn_config(app, table, tls))
@@ -299,15 +303,15 @@ async def serve(
     async def end() -> None:
         await stop.wait()
         server.should_exit = True
-        await anyio.sleep(table.limits.drain_s - GOODBYE_S)
-        table.clear()
+        await anyio.sleep(table.limits.drain_s - CLOSE_NOTIFY_S)
+        table.abort_all()
         for answering in list(server.server_state.tasks):
             answering.cancel()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(end)
         await server.serve(sockets=list(sockets))
-        table.clear()
+        table.abort_all()
         tasks.cancel_scope.cancel()
 
 
@@ -318,7 +322,7 @@ def _uvicorn_config(app: ASGIApp, table: _ConnectionTable, tls: Callable[[], ssl
 
     return uvicorn.Config(
         _BodyLimit(app, table.limits.body_bytes),
-        http=cast("type[asyncio.Protocol]", accept),  # called, never looked at
+        http=cast("type[asyncio.Protocol]", accept),  # uvicorn calls it and does nothing else with it
         h11_max_incomplete_event_size=table.limits.header_bytes,
         ws="none",
         lifespan="off",

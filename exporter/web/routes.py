@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from exporter.environments.snapshot import Snapshot
 
 TIMEOUT_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
-TARGET_REFUSED = "The probe needs exactly one target: the id or name of an environment that /sd lists.\n"
+UNKNOWN_TARGET = "The probe needs exactly one target: the id or name of an environment that /sd lists.\n"
 BUSY = "Too many scrapes at once; --web.max-requests sets how many are served.\n"
 LIFECYCLE_OFF = "Reloading over HTTP is off; --web.enable-lifecycle allows it.\n"
 UNDISCOVERED = "The organisation's environments have not been listed yet.\n"
 TAKEN_PATHS = frozenset({"/probe", "/sd", "/-/healthy", "/-/ready", "/-/reload"})
-"""The routes beside the metrics and the page."""
+"""The routes besides the metrics and the status page."""
 SECURITY_HEADERS = {
     "Content-Security-Policy": status_page.POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -55,10 +55,10 @@ class WebSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What the routes call. `settle`: waits until it is known which environments exist, or for as many seconds.
+    """What the routes call. `settle`: waits until the environments are known, at most the seconds it is given.
 
-    `reload`: reads the configuration again; returns the problems, none when it is in force.
-    `status`: what the page says of the exporter itself.
+    `discovered`: whether the environments are known. `reload`: reads the configuration again and returns its problems, none when
+    it is in force. `status`: what the status page says about the exporter itself.
     """
 
     web: WebSettings
@@ -148,9 +148,9 @@ class Routes:
         )
         readers = self._readers(targets)
         if readers is None:
-            return PlainTextResponse(TARGET_REFUSED, 400)
+            return PlainTextResponse(UNKNOWN_TARGET, 400)
         if wanted.names and not any(map(catalogue.of_environment, wanted.names)):
-            readers = ()  # who asks for the exporter's own metrics alone spends no API call
+            readers = ()  # only the exporter's own metrics are wanted: they need no API call
         left_s = max(0.0, timeout_s - (parts.clock.monotonic() - started))
         snapshots = await parts.scraper.scrape(readers, timeout_s=left_s)
         own = parts.registry if targets is None else None
@@ -173,17 +173,17 @@ class Routes:
 
 
 def scrape_timeout_s(header: str | None, config: Config) -> float:
-    """Tell how long a scrape may take: what the scraper says less the offset, or the configured time.
+    """Return how long a scrape may take: the scraper's timeout minus the offset, or the configured timeout without one.
 
-    An offset as long as the scraper's whole timeout would leave nothing; then half of the timeout is used.
+    At least half of the scraper's timeout is left, however long the offset is.
     """
     try:
-        said_s = float(header or "")
+        scraper_s = float(header or "")
     except ValueError:
-        said_s = math.nan
-    if not (math.isfinite(said_s) and said_s > 0):
+        scraper_s = math.nan
+    if not (math.isfinite(scraper_s) and scraper_s > 0):
         return config.scrape.timeout_s or math.inf
-    return max(said_s - config.scrape.timeout_offset_s, said_s / 2)
+    return max(scraper_s - config.scrape.timeout_offset_s, scraper_s / 2)
 
 
 def _target_group(reader: EnvironmentReader) -> dict[str, object]:

@@ -1,6 +1,7 @@
-"""The status page: what an operator sees first. Pure; works without JavaScript and fits a phone.
+"""The status page: what an operator sees first. It works without JavaScript and fits a phone.
 
-Text becomes part of the page only through `tag`, which escapes it: names and messages come from elsewhere.
+Text becomes part of the page only through `tag`, which escapes it, because names and messages come from elsewhere. The style is
+the only file that is read, once, at import; rendering is pure.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import base64
 import hashlib
 from dataclasses import dataclass
 from html import escape
+from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
@@ -19,41 +21,7 @@ if TYPE_CHECKING:
 
     from exporter.environments.snapshot import Problem, Queue, Snapshot, Work
 
-STYLE: Final = """
-:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif;
-  --ink: #1c2024; --soft: #5b6470; --paper: #fff; --card: #f6f7f9; --line: #d9dde3; --link: #0b57d0;
-  --good: #13713a; --bad: #b3261e; --wait: #8a5a00 }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --soft: #a3acb8; --paper: #14171a; --card: #1d2125;
-  --line: #363c44; --link: #9cc0ff; --good: #6fd08c; --bad: #ff9a90; --wait: #f0c060 } }
-* { box-sizing: border-box }
-body { margin: 0 auto; max-width: 78rem; padding: 1.25rem 1rem 3rem; color: var(--ink); background: var(--paper);
-  overflow-wrap: anywhere }
-h1 { font-size: 1.35rem; margin: 0 } h2 { font-size: 1.05rem; margin: 1.75rem 0 .5rem }
-a { color: var(--link) } small, dt { color: var(--soft); font-size: .85rem } small { display: block }
-nav a { display: inline-block; margin-right: 1.25rem; padding: .4rem 0 }
-dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .6rem; margin: .75rem 0 0 }
-dl div { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .55rem .75rem }
-dd { margin: 0 }
-.notes { border: 1px solid var(--line); border-left: .3rem solid var(--bad); border-radius: .5rem; margin: .75rem 0 0;
-  padding: .55rem .75rem .55rem 2rem }
-table { border-collapse: collapse; width: 100% }
-th, td { padding: .55rem .6rem; text-align: left; vertical-align: top; font-weight: inherit;
-  border-bottom: 1px solid var(--line) }
-thead th { color: var(--soft); font-size: .85rem; white-space: nowrap; overflow-wrap: normal }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-tbody th { min-width: 12rem } tbody .said { min-width: 14rem }
-b { font-weight: 600 } .good { color: var(--good) } .bad { color: var(--bad) } .wait { color: var(--wait) }
-@media (max-width: 52rem) {
-  thead { position: absolute; clip-path: inset(50%) }
-  table, tbody, tr, th, td { display: block }
-  tr { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; margin-bottom: .75rem;
-    padding: .35rem 0 }
-  th, td { border: 0; padding: .3rem .75rem }
-  td[data-label] { display: grid; grid-template-columns: 7.5rem 1fr; gap: .5rem }
-  td[data-label]::before { content: attr(data-label); color: var(--soft); font-size: .85rem }
-  .number { text-align: left } tbody .said { min-width: 0 } td:empty { display: none }
-}
-"""
+STYLE: Final = files("exporter.web").joinpath("status_page.css").read_text(encoding="utf-8")
 POLICY: Final = (
     f"default-src 'none'; style-src 'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -67,7 +35,7 @@ MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetStatus:
-    """`waits_s`: no call is made for as long; None: calls are made."""
+    """`waits_s`: for how long no call is made, None if calls are made."""
 
     limit_per_minute: float
     available: float
@@ -76,7 +44,7 @@ class BudgetStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscoveryStatus:
-    """`found`: how many environments, None before the first answer; `due_in_s`: when it asks again."""
+    """`found`: number of environments, None before the first answer. `due_in_s`: time until the next call."""
 
     found: int | None
     due_in_s: float
@@ -85,7 +53,7 @@ class DiscoveryStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """What the page says of the exporter itself. `refused`: why the last reload failed; `warnings`: files that are stale."""
+    """What the page says about the exporter itself. `refused`: why the last reload failed. `warnings`: about stale files."""
 
     version: str
     telemetry_path: str
@@ -193,15 +161,15 @@ def _row(snapshot: Snapshot, wall: float, monotonic: float) -> Markup:
     link = tag("a", environment.name, href=f"/probe?target={quote(environment.id, safe='')}")
     cells = [
         tag("th", link, tag("small", environment.id), scope="row"),
-        _said("State", _state(snapshot, wall)),
+        _text_cell("State", _state(snapshot, wall)),
         *_numbers(snapshot.queue, monotonic),
-        _said("Work listed", _listed(snapshot, wall)),
+        _text_cell("Work listed", _listed(snapshot, wall)),
     ]
     return tag("tr", *cells)
 
 
-def _said(label: str, content: Markup) -> Markup:
-    return tag("td", tag("div", content), class_="said", data_label=label)
+def _text_cell(label: str, content: Markup) -> Markup:
+    return tag("td", tag("div", content), class_="text", data_label=label)
 
 
 def _state(snapshot: Snapshot, wall: float) -> Markup:
@@ -255,7 +223,7 @@ def _counts(work: Work, wall: float) -> Markup:
 
 
 def _span(seconds: float) -> str:
-    """Write a time as somebody would say it: two units at most."""
+    """Write a duration in the one or two largest units that it has."""
     whole = round(max(0.0, seconds))
     if whole < MINUTE_S:
         return f"{whole} s"

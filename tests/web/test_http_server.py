@@ -16,18 +16,17 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.from_thread
 import pytest
-import trustme
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from exporter.web.addresses import AddressError, listen, parse_address
+from exporter.web.addresses import listen
 from exporter.web.http_server import Limits, serve
-from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import trustme
     from starlette.requests import Request
 
 GET = b"GET / HTTP/1.1\r\nHost: exporter\r\n\r\n"
@@ -35,8 +34,8 @@ BIG = 16 * 1024 * 1024
 """Bytes: more than the kernel keeps for a connection on either side."""
 QUICK = Limits(receive_s=0.4, keep_alive_s=60, read_s=0.5, leave_s=0.4)
 PATIENT = Limits(receive_s=60, keep_alive_s=60, read_s=60, leave_s=60)
-SOON_S = 30.0
-"""Only a busy machine needs so long, and all other patience lasts longer."""
+SOON_S = 20.0
+"""Far less than a patient server waits, far more than a busy machine needs for anything here."""
 
 
 @dataclass
@@ -57,7 +56,7 @@ async def _big(_: Request) -> Response:
 
 
 @contextmanager
-def served(limits: Limits = QUICK, tls: Callable[[], ssl.SSLContext | None] = lambda: None) -> Iterator[Served]:
+def served(limits: Limits = PATIENT, tls: Callable[[], ssl.SSLContext | None] = lambda: None) -> Iterator[Served]:
     listener = listen("127.0.0.1:0")
     running = Served(listener.getsockname()[1])
 
@@ -73,7 +72,7 @@ def served(limits: Limits = QUICK, tls: Callable[[], ssl.SSLContext | None] = la
         def end() -> float:
             started = time.monotonic()
             portal.call(stop.set)
-            ending.result(timeout=PATIENCE_S)
+            ending.result(timeout=2 * SOON_S)
             return time.monotonic() - started
 
         running.stop = end
@@ -86,7 +85,7 @@ def served(limits: Limits = QUICK, tls: Callable[[], ssl.SSLContext | None] = la
 
 
 def connected(running: Served) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE_S)
+    return socket.create_connection(("127.0.0.1", running.port), timeout=SOON_S)
 
 
 def closed_after_s(client: socket.socket) -> float:
@@ -134,15 +133,13 @@ def timed_answer(running: Served) -> float:
     ],
 )
 def test_a_request_that_does_not_arrive_in_time_ends_its_connection(sent: bytes) -> None:
-    started = time.monotonic()
-    with served() as running, connected(running) as client:
+    with served(QUICK) as running, connected(running) as client:
         client.sendall(sent)
-        closed_after_s(client)
-        assert QUICK.receive_s <= time.monotonic() - started < SOON_S
+        assert 0.2 < closed_after_s(client) < SOON_S
 
 
 def test_dripping_does_not_renew_the_deadline() -> None:
-    with served() as running, connected(running) as client:
+    with served(QUICK) as running, connected(running) as client:
         client.settimeout(0.05)
         client.sendall(b"GET / HTTP/1.1\r\n")
         started = time.monotonic()
@@ -163,12 +160,12 @@ def _drip(client: socket.socket) -> bool:
 
 
 def test_a_connection_is_kept_between_requests_longer_than_a_request_may_take() -> None:
-    with served() as running, connected(running) as client:
+    with served(QUICK) as running, connected(running) as client:
         assert answer(client).startswith(b"HTTP/1.1 200 ")
         client.settimeout(QUICK.receive_s * 1.5)
         with pytest.raises(TimeoutError):
             client.recv(1)
-        client.settimeout(PATIENCE_S)
+        client.settimeout(SOON_S)
         assert answer(client).startswith(b"HTTP/1.1 200 ")
 
 
@@ -179,18 +176,18 @@ def test_an_idle_connection_is_closed_in_the_end() -> None:
 
 
 def test_an_answer_under_way_has_all_the_time_it_needs() -> None:
-    with served() as running, connected(running) as client:
+    with served(QUICK) as running, connected(running) as client:
         client.sendall(GET.replace(b" / ", b" /slow "))
         client.settimeout(QUICK.receive_s * 2)
         with pytest.raises(TimeoutError):
             client.recv(1)
         running.release.set()
-        client.settimeout(PATIENCE_S)
+        client.settimeout(SOON_S)
         assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_client_that_does_not_read_its_answer_is_dropped() -> None:
-    with served() as running, connected(running) as client:
+    with served(QUICK) as running, connected(running) as client:
         client.sendall(GET.replace(b" / ", b" /big "))
         assert reset_within(client, s=SOON_S)
 
@@ -209,7 +206,7 @@ def reset_within(client: socket.socket, *, s: float) -> bool:
     "framing",
     [b"Content-Length: 65537", b"Content-Length: 99999999999999999999", b"Transfer-Encoding: chunked"],
 )
-def test_a_long_body_is_refused_before_it_is_read(framing: bytes) -> None:
+def test_a_long_body_is_rejected_before_it_is_read(framing: bytes) -> None:
     with served() as running, connected(running) as client:
         request = b"POST / HTTP/1.1\r\nHost: exporter\r\n" + framing + b"\r\n\r\n"
         assert answer(client, request).startswith(b"HTTP/1.1 413 ")
@@ -270,7 +267,7 @@ def test_what_is_not_http_gets_400() -> None:
         pytest.param(GET, id="idle after a request"),
     ],
 )
-def test_a_full_house_makes_room_for_who_comes_in(start: bytes) -> None:
+def test_when_the_table_is_full_a_new_connection_is_served(start: bytes) -> None:
     with served(Limits(connections=20, receive_s=60)) as running, ExitStack() as stack:
         for _ in range(100):
             client = stack.enter_context(connected(running))
@@ -279,7 +276,7 @@ def test_a_full_house_makes_room_for_who_comes_in(start: bytes) -> None:
             assert timed_answer(running) < SOON_S
 
 
-def test_who_has_kept_the_server_waiting_longest_makes_room() -> None:
+def test_the_connection_that_has_waited_longest_for_its_client_makes_room() -> None:
     with served(Limits(connections=3, receive_s=60)) as running, ExitStack() as stack:
         scraper = stack.enter_context(connected(running))
         assert answer(scraper).startswith(b"HTTP/1.1 200 ")
@@ -305,11 +302,6 @@ def test_only_so_many_clients_may_leave_their_answers_unread() -> None:
 # ---- TLS
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
 def server_side(authority: trustme.CA, name: str = "localhost") -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(name).configure_cert(context)
@@ -329,13 +321,13 @@ def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(authorit
             with connected(running) as plain:
                 incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
                 tls = client_side(authority).wrap_bio(incoming, outgoing, server_hostname="localhost")
-                _shake_hands(tls, incoming, outgoing, plain)
+                _handshake(tls, incoming, outgoing, plain)
                 tls.write(GET)
                 plain.sendall(outgoing.read())  # the handshake's last message and the request in one piece
                 assert _decrypted(tls, incoming, plain).startswith(b"HTTP/1.1 200 ")
 
 
-def _shake_hands(tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, plain: socket.socket) -> None:
+def _handshake(tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, plain: socket.socket) -> None:
     while True:
         try:
             tls.do_handshake()
@@ -372,7 +364,7 @@ def test_each_connection_gets_the_certificate_in_force_when_it_comes(authority: 
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01", GET])
 def test_a_handshake_that_does_not_happen_ends_its_connection(sent: bytes, authority: trustme.CA) -> None:
     context = server_side(authority)
-    with served(tls=lambda: context) as running, connected(running) as client:
+    with served(QUICK, tls=lambda: context) as running, connected(running) as client:
         client.sendall(sent)
         assert closed_after_s(client) < SOON_S
 
@@ -426,27 +418,3 @@ def test_handshakes_do_not_hold_up_the_end(authority: trustme.CA) -> None:
     context = server_side(authority)
     with served(Limits(receive_s=60, drain_s=1), tls=lambda: context) as running, connected(running):
         assert running.stop() < SOON_S
-
-
-# ---- addresses
-
-
-@pytest.mark.parametrize(
-    ("text", "host", "port"),
-    [(":9831", "", 9831), ("localhost:0", "localhost", 0), ("[::1]:9831", "::1", 9831), ("10.0.0.1:1", "10.0.0.1", 1)],
-)
-def test_an_address_is_a_host_and_a_port(text: str, host: str, port: int) -> None:
-    assert parse_address(text) == (host, port)
-
-
-@pytest.mark.parametrize("text", ["", "9831", "localhost", "host:port", ":65536", "::1:9831", ":-1", ":٣"])
-def test_what_is_no_address_is_refused_with_what_one_looks_like(text: str) -> None:
-    with pytest.raises(AddressError, match=r"is no listen address: give :port, host:port or \[v6\]:port"):
-        parse_address(text)
-
-
-def test_a_port_in_use_is_refused_with_a_remedy() -> None:
-    with listen("127.0.0.1:0") as first:
-        address = f"127.0.0.1:{first.getsockname()[1]}"
-        with pytest.raises(AddressError, match=r"Address already in use; another address can be given"):
-            listen(address)
