@@ -6,7 +6,7 @@ from exporter import signals
 
 
 def main() -> int:
-    """Run the command line. Answers the exit code."""
+    """Run the command line and return the exit code."""
     signals.block()
     from exporter.cli import main as run  # noqa: PLC0415 -- signals have to wait before all of this is imported
 

@@ -1,4 +1,4 @@
-"""The two clocks of the exporter, handed in wherever time matters."""
+"""The two clocks of the exporter. Whatever depends on time gets them as an argument."""
 
 from __future__ import annotations
 

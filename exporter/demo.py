@@ -1,4 +1,4 @@
-"""The embedded simulated Work API: its start and its end, and the configuration that exports it."""
+"""The embedded simulated Work API, started and ended, and the configuration that exports it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ DEMO_MIN_INTERVAL_S = 0.5
 
 @asynccontextmanager
 async def simulated_api(address: str) -> AsyncIterator[tuple[Simulator, str]]:
-    """Serve the demo's world. Imported here: nothing of it belongs to an exporter at work."""
-    from exporter.simulator import demo_world, make_app, serving  # noqa: PLC0415 -- see above
+    """Serve the demo's world while the block runs; yield the simulator and its base URL. Raises AddressError."""
+    from exporter.simulator import demo_world, make_app, serving  # noqa: PLC0415 -- an exporter at work needs nothing of it
 
     host, port = parse_address(address)
     world, fleet = demo_world(Clock().wall)

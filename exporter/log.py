@@ -1,7 +1,7 @@
-"""Fixed events with fields, one line each, as logfmt or JSON; the standard library's logging carries them.
+"""Fixed events with fields, one line each, as logfmt or JSON, on top of the standard library's logging.
 
-An event's name never varies, what varies is in its fields: `log.warning("read_failed", environment_id=..., reason=...)`.
-Records of other libraries come out as the event `message`.
+The name of an event is fixed, and what varies is in its fields: `log.warning("read_failed", environment_id=..., reason=...)`.
+Records of other libraries are written as the event `message`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BARE: Final = re.compile(r"[!#-<>-\[\]-~]+")
 
 
 class Log:
-    """Where events go. A field may be anything: an exception comes out as its traceback, a secret as `<secret>`."""
+    """Writes events. A field may be any object: an exception is written as its traceback, a secret as `<secret>`."""
 
     def __init__(self, name: str = NAME) -> None:
         self._logger = logging.getLogger(name)
@@ -67,7 +67,7 @@ def configure(*, level: Level, format: Format, stream: TextIO) -> Log:  # noqa: 
 
 
 def _route_uvicorn(level: Level) -> None:
-    """Take uvicorn's handlers away. Its notes on every request and connection are for debugging only."""
+    """Remove uvicorn's handlers. Its lines about each request and connection appear at level debug only."""
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
@@ -76,13 +76,13 @@ def _route_uvicorn(level: Level) -> None:
 
 
 def _unpinned(record: logging.LogRecord) -> bool:
-    """Tell whether a record may pass: a child of a pinned logger can have been given a level of its own."""
+    """Return whether a record may be written: a child of a pinned logger can have a level of its own."""
     return record.levelno >= logging.WARNING or record.name.partition(".")[0] not in _PINNED
 
 
 class _Handler(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Stay silent: the default prints the record, unescaped, to a stream that may just have been closed."""
+        """Do nothing. The default would print the record, unescaped, to a stream that may be closed."""
 
 
 class _Formatter(logging.Formatter):
@@ -113,7 +113,7 @@ def _level_word(number: int) -> Level:
 
 
 def _plain(value: object) -> object:
-    """Return what JSON can hold. Through `str`, so that a secret shows itself as one; never with a traceback's locals."""
+    """Return what JSON can hold. `str` is used so that a secret is `<secret>`; a traceback has no locals."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
@@ -140,6 +140,6 @@ def _logfmt_value(value: object) -> str:
 
 
 def _quoted(value: str) -> str:
-    """Return the text in quotes on one line; what a terminal would obey rather than show is escaped as in JSON."""
+    """Return the text in quotes on one line. Characters that a terminal would obey and not show are escaped as in JSON."""
     shown = (c if c.isprintable() and c not in '"\\' else json.dumps(c)[1:-1] for c in value)
     return f'"{"".join(shown)}"'

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from exporter import __version__
 from exporter.simulator import World
 from tests.exported import COMMAND, exporter_process, free_port, read_exposition, write_config
 from tests.patience import PATIENCE_S
@@ -51,49 +50,16 @@ def test_nothing_configured_is_one_line_that_names_the_demo() -> None:
     assert "--demo" in ended.stderr
 
 
-def test_bad_usage_ends_with_2() -> None:
-    for arguments in (
-        ["--no-such-flag"],
-        ["--web.max-requests=0"],
-        ["--web.telemetry-path=metrics"],
-        ["--web.telemetry-path=/probe"],
-        ["--web.telemetry-path=/-/healthy"],
-        ["--log.level=loud"],
-        ["--config.file="],
-        ["--web.config.file=", "--demo"],
-    ):
-        ended = run(*arguments)
-        assert ended.returncode == 2, arguments
-        assert "Traceback" not in ended.stderr
-
-
-def test_the_version_is_told() -> None:
-    ended = run("--version")
-    assert ended.returncode == 0
-    assert __version__ in ended.stdout
-
-
-def test_flags_that_would_be_ignored_are_refused(tmp_path: Path) -> None:
-    for arguments in (["--demo", "--simulator"], ["--demo", f"--config.file={tmp_path}"], ["--config.check", "--once"]):
-        ended = run(*arguments)
-        assert ended.returncode == 2, arguments
-        assert "can't go with" in ended.stderr
+def test_bad_usage_ends_with_2_and_no_traceback() -> None:
+    ended = run("--no-such-flag")
+    assert ended.returncode == 2
+    assert ended.stderr.endswith("error: unrecognized arguments: --no-such-flag\n")
 
 
 def test_the_demo_can_be_printed_once() -> None:
     ended = run("--demo", "--once")
     assert ended.returncode == 0, ended.stderr
     assert len(read_exposition(ended.stdout).by("managed_agents_up", "environment_id")) >= 6
-
-
-@pytest.mark.parametrize("address", ["9831", "host", "::1:9831", "127.0.0.1:99999", "127.0.0.1:x"])
-def test_an_address_that_is_none_is_refused_by_name(address: str) -> None:
-    for flag in ("--web.listen-address", "--simulator.listen-address"):
-        ended = run("--demo", f"{flag}={address}")
-        assert ended.returncode == 2
-        assert ended.stderr.endswith(
-            f"error: argument {flag}: {address!r} is no listen address: give :port, host:port or [v6]:port\n"
-        )
 
 
 def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
@@ -143,7 +109,7 @@ def test_a_single_read_that_is_interrupted_says_so_without_a_traceback(simulator
     assert stderr.endswith("managed-agents-exporter: interrupted\n")
 
 
-def test_every_problem_of_a_file_is_told_with_its_place(tmp_path: Path) -> None:
+def test_every_problem_of_a_file_is_printed_with_its_place(tmp_path: Path) -> None:
     path = tmp_path / "bad.yml"
     path.write_text("api: {timeout: soon, colour: red}\nenvironments: [{id: ../poll}]\n")
     ended = run(f"--config.file={path}")
@@ -250,16 +216,16 @@ def test_a_signal_ends_what_is_done_once_as_it_ends_any_program() -> None:
     assert process.returncode == -signal.SIGTERM
 
 
-def test_the_simulator_tells_its_keys() -> None:
+def test_the_simulator_lists_its_keys() -> None:
     address = f"127.0.0.1:{free_port()}"
     process = subprocess.Popen(
         [*COMMAND, "--simulator", f"--simulator.listen-address={address}"], stdout=subprocess.PIPE, text=True
     )
-    told = wait_until_answered(f"http://{address}/", process).json()
+    listed = wait_until_answered(f"http://{address}/", process).json()
     process.terminate()
     process.communicate(timeout=PATIENCE_S)
-    assert told["api_key"]
-    assert all({"id", "name", "environment_key"} <= environment.keys() for environment in told["environments"])
+    assert listed["api_key"]
+    assert all({"id", "name", "environment_key"} <= environment.keys() for environment in listed["environments"])
 
 
 def wait_until_answered(url: str, process: subprocess.Popen[str]) -> httpx.Response:

@@ -17,9 +17,7 @@ from exporter.config.model import (
 )
 from exporter.config.secret import EnvSecret, SecretError
 from exporter.config.urls import environ_base_url
-from exporter.config.yaml_document import (
-    InvalidValue,
-)
+from exporter.config.yaml_document import InvalidValue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,8 +84,8 @@ def _variable_environments(
 def _variable_base_url(environ: Mapping[str, str], problems: list[str]) -> str:
     try:
         return environ_base_url(environ, allow_http=False) or ApiConfig().base_url
-    except InvalidValue as refused:
-        problems.append(f"ANTHROPIC_BASE_URL: {refused}")
+    except InvalidValue as invalid:
+        problems.append(f"ANTHROPIC_BASE_URL: {invalid}")
         return ApiConfig().base_url
 
 

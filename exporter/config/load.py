@@ -1,4 +1,4 @@
-"""What the exporter is told: a YAML file or environment variables → a frozen `Config`, or `ConfigError` with every problem."""
+"""A YAML file → a frozen `Config`, or `ConfigError` with every problem."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
 
 
 def read_file(path: Path) -> str:
-    """Return the text of a configuration file, cut where it is too long to be one. Raises ConfigError."""
+    """Return the text of a configuration file, at most one byte more than it may have. Raises ConfigError."""
     try:
         with path.open("rb") as file:
             content = file.read(SIZE_LIMIT + 1)
@@ -78,7 +78,7 @@ def read_file(path: Path) -> str:
 def parse(yaml_text: str, *, directory: Path, environ: Mapping[str, str]) -> Config:
     """Return what the YAML says, with relative paths taken from `directory`. Raises ConfigError."""
     document = Document(yaml_text)
-    if not document.legible:
+    if not document.usable:
         raise ConfigError(document.problems())
     config = _config(document.root, _Surroundings(directory, environ))
     if problems := document.problems():
@@ -209,7 +209,7 @@ def _environment(section: Section, around: _Surroundings) -> EnvironmentConfig:
 
 
 def _note_doubles(sections: list[Section], environments: tuple[EnvironmentConfig, ...]) -> None:
-    """Note ids and names that come twice, and names that are another environment's id: `/probe` takes either."""
+    """Note ids and names that occur twice, and names that are another environment's id, because `/probe` takes either."""
     first_by_id: dict[str, Section] = {}
     first_by_name: dict[str, Section] = {}
     for section, environment in zip(sections, environments, strict=True):
@@ -247,7 +247,7 @@ def _query(section: Section) -> dict[str, str]:
 
 
 def _secret(section: Section, name: str, around: _Surroundings) -> SecretSource | None:
-    """Return where the secret comes from, already read once, or None where it isn't given or was refused."""
+    """Return where the secret comes from, already read once, or None if it isn't given or is invalid."""
     file_key, variable_key = f"{name}_file", f"{name}_env"
     section.reject(name, f"a secret is never written into the file: use {file_key} or {variable_key}")
     path = section.take(file_key, path_in(around.directory), None)
@@ -273,7 +273,7 @@ def _proven(source: SecretSource, section: Section, key: str, *, shown: bool) ->
 
 
 def _secret_given(section: Section, name: str) -> bool:
-    """Tell whether the user has tried to give this secret: one complaint about it is enough."""
+    """Return whether the file has any key for this secret, a wrong one too: that one is reported already."""
     return any(section.given(key) for key in (name, f"{name}_file", f"{name}_env"))
 
 
@@ -295,6 +295,6 @@ def _base_url(section: Section, around: _Surroundings, *, allow_http: bool) -> s
         return base_url or ApiConfig().base_url
     try:
         return environ_base_url(around.environ, allow_http=allow_http) or ApiConfig().base_url
-    except InvalidValue as refused:
-        section.note("base_url", f"ANTHROPIC_BASE_URL, used without it: {refused}")
+    except InvalidValue as invalid:
+        section.note("base_url", f"ANTHROPIC_BASE_URL, used without it: {invalid}")
         return ApiConfig().base_url

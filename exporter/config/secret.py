@@ -1,4 +1,4 @@
-"""Credentials: a value that can't be printed, and where it is read from."""
+"""Credentials: a value that can't be printed, and the variable or file that it is read from."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 SHOWN: Final = "<secret>"
 LENGTH_LIMIT: Final = 512
-"""Bytes. Longer than any credential the API issues, short enough that a wrong file is noticed."""
+"""Bytes. Longer than any credential of the API, and short enough to notice a wrong file."""
 
 _WELL_FORMED = re.compile(rb"[!-~]+")
 
 
 @final
 class Secret:
-    """A credential. Nothing but `reveal()` gives it away."""
+    """A credential. Only `reveal()` shows it."""
 
     __slots__ = ("_value",)
 
@@ -56,35 +56,35 @@ class Secret:
         return self
 
     def __getstate__(self) -> None:
-        """Return nothing: the default would hand out the slots."""
+        """Return nothing. The default would return the value."""
 
     def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
         return Secret, (SHOWN,)
 
 
 class SecretError(Exception):
-    """A secret that can't be read or isn't well-formed. The text says where and which rule, never the content."""
+    """A secret that can't be read or breaks a rule. The text names the place and the rule, never the content."""
 
 
 class SecretSource(Protocol):
-    """Where a secret is read from, again whenever it has changed there."""
+    """Where a secret is read from. A change there is noticed."""
 
     @property
     def problem(self) -> str | None:
-        """Why the last `read` gave an older secret than the source should hold, or None. For the log and the status page."""
+        """Why the last `read` returned an older secret than the source has now, or None. For the log and the status page."""
         ...
 
     def read(self) -> Secret:
-        """Return the secret as it is now; the last good one where the source has become unreadable. Raises SecretError."""
+        """Return the secret as it is now, or the last good one if the source has become unusable. Raises SecretError."""
         ...
 
     def forget(self) -> None:
-        """Have the next `read` look at the source again, whatever it remembers (after a 401)."""
+        """Make the next `read` read the source again, even if it seems unchanged (after a 401)."""
         ...
 
 
 class EnvSecret:
-    """A secret in an environment variable. `environ` is looked at on every read."""
+    """A secret in an environment variable, looked up in `environ` at every read."""
 
     def __init__(self, variable: str, environ: Mapping[str, str]) -> None:
         self._variable = variable
@@ -161,7 +161,7 @@ def _read_file(path: Path) -> Secret | str:
 
 
 def _checked(content: bytes) -> Secret | str:
-    """Return the secret or the rule it breaks; never raises, because a traceback's locals would hold the content."""
+    """Return the secret or the rule it breaks. Raise nothing: the locals in a traceback would hold the content."""
     value = content.removesuffix(b"\r\n") if content.endswith(b"\r\n") else content.removesuffix(b"\n")
     if not value:
         return "empty"
@@ -179,7 +179,7 @@ def _last_good(last_good: Secret | None, problem: str | None) -> Secret:
 
 
 def system_words(error: OSError) -> str:
-    """Return the system's words for the error in the tone of a message: `no such file`, `permission denied`."""
+    """Return the system's words for the error in lower case: `no such file`, `permission denied`."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
     return (error.strerror or "unreadable").lower()

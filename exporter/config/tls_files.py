@@ -1,4 +1,4 @@
-"""Files of certificates that a configuration names: read once where they are named, so that a bad one is reported there."""
+"""Certificate files that a configuration names. They are read when the configuration is, so a bad one is reported with its key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def path_in(directory: Path) -> Callable[[yaml.Node], Path]:
 
 
 def file_in(directory: Path) -> Callable[[yaml.Node], Path]:
-    """Return a reader of the path of a regular file: OpenSSL would wait for ever for a pipe."""
+    """Return a reader of the path of a regular file. On a pipe OpenSSL would wait for ever."""
     path_of = path_in(directory)
 
     def read(node: yaml.Node) -> Path:
@@ -39,7 +39,7 @@ def file_in(directory: Path) -> Callable[[yaml.Node], Path]:
 
 
 def authorities_in(directory: Path) -> Callable[[yaml.Node], Path]:
-    """Return a reader of the path of a file with certificates of authorities."""
+    """Return a reader of the path of a file with the certificates of authorities."""
     file_of = file_in(directory)
 
     def read(node: yaml.Node) -> Path:
@@ -56,7 +56,7 @@ def authorities_in(directory: Path) -> Callable[[yaml.Node], Path]:
 
 
 def pair_problem(certificate: Path, key: Path, *, key_named: str) -> str | None:
-    """Tell what is wrong with a certificate and its key, `key_named` in the configuration, together; None if nothing is."""
+    """Return what is wrong with a certificate and its key, or None. `key_named`: the key's place in the configuration."""
     try:
         # The empty password makes an encrypted key fail instead of asking on the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password="")

@@ -6,10 +6,7 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING
 
-from exporter.config.yaml_document import (
-    InvalidValue,
-    text,
-)
+from exporter.config.yaml_document import InvalidValue, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,9 +22,9 @@ _URL = re.compile(
 
 
 def environ_base_url(environ: Mapping[str, str], *, allow_http: bool) -> str | None:
-    """Return the vendor's variable as a base URL: it stops before the `/v1` that belongs to ours. Raises InvalidValue.
+    """Return the vendor's variable with the `/v1` that it leaves out, None where it is not set. Raises InvalidValue.
 
-    Where it has the `/v1` already, a second one would make every call a 404.
+    A variable that has the `/v1` already gets no second one.
     """
     url = environ.get("ANTHROPIC_BASE_URL")
     return f"{checked_base_url(url, allow_http=allow_http).removesuffix('/v1')}/v1" if url else None

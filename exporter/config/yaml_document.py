@@ -1,9 +1,8 @@
-"""A YAML file as sections whose values are taken one by one, each checked on the way; what is wrong is collected.
+"""A YAML file as sections whose values are taken one by one and checked; problems are collected.
 
-Nothing raises for what a file contains: a value that is refused is noted with its place and its default stands in, so that
-one reading finds every problem. No message holds a value, because the value may be a credential in the wrong place, and a
-key only where it looks like one. PyYAML gives events and places; its resolvers and constructors, which quote and guess,
-are not used.
+What a file contains raises nothing. An invalid value is noted with its place, and its default is used instead, so one reading finds
+every problem. No message quotes a value, because it may be a credential in the wrong place, and a key only if it looks like one.
+PyYAML finds the nodes and their places; its resolvers and constructors, which guess and quote, are not used.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ TEXT_LENGTH_LIMIT: Final = 4096
 T = TypeVar("T")
 Choice = TypeVar("Choice", bound=str)
 
-_REFUSED_TAG = "!refused"
+_REJECTED_TAG = "!rejected"
 _SHOWABLE_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 _NULL = re.compile(r"(?:~|null|Null|NULL)?")
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
@@ -50,37 +49,37 @@ _SIZE = re.compile(r"([0-9]{1,9})(B|KiB|MiB|GiB)")
 _QUOTE = re.compile(r"'([^']*)'")
 
 
-class InvalidValue(Exception):  # noqa: N818 -- a value that is not valid, reported with all others
-    """A value that breaks a rule. The text is the rule, or what was expected, never the value."""
+class InvalidValue(Exception):  # noqa: N818 -- it is not a failure: it is noted, and reading goes on
+    """A value that breaks a rule. The text says the rule or what was expected, never the value."""
 
 
 class Document:
-    """One reading of a text: its `root` to take values from, afterwards the `problems` and the `keys` asked for."""
+    """A text that is read once. Take values from its `root`; then ask for the `problems` and the `keys` that were taken."""
 
     def __init__(self, text: str) -> None:
         self._problems: list[tuple[int, str]] = []
         self.keys: dict[str, None] = {}
-        """Every key asked for, with `[]` for any index, in the order of asking."""
+        """Every key that was taken, in order, with `[]` for any index."""
         node = _compose(text, self)
         self.root = Section(self, "", node)
-        self.legible = self.root.legible and (node is not None or not self._problems)
-        """Whether there is anything to take values from; if not, the problems say why."""
+        self.usable = self.root.usable and (node is not None or not self._problems)
+        """Whether there are values to take. If not, the problems say why."""
 
     def note(self, line: int, problem: str) -> None:
         self._problems.append((line, problem))
 
     def problems(self) -> tuple[str, ...]:
-        """Return every problem in the file's order, unknown keys included: ask once everything wanted has been taken."""
+        """Return every problem in the file's order. A key that has not been taken by now is an unknown one."""
         unknown = self.root.unknown_keys()
         return tuple(problem for _, problem in sorted([*self._problems, *unknown], key=lambda found: found[0]))
 
 
 class Section:
-    """A mapping in the document. A key that is absent or null is not given: its default holds."""
+    """A mapping in the document. A key that is absent or null keeps its default."""
 
     def __init__(self, document: Document, place: str, node: yaml.Node | None) -> None:
         self.place = place
-        self.legible = node is None or _null(node) or isinstance(node, yaml.MappingNode)
+        self.usable = node is None or _null(node) or isinstance(node, yaml.MappingNode)
         self._document = document
         self._line = _line(node) if node else 0
         self._asked: dict[str, None] = {}
@@ -90,21 +89,21 @@ class Section:
         self._fill(node)
 
     def take(self, key: str, read: Callable[[yaml.Node], T], default: T) -> T:
-        """Return what `read` makes of the key's value; the default if it isn't given, or is refused and thereby noted."""
+        """Return what `read` makes of the key's value; the default if the key isn't given, or is invalid and noted."""
         node = self._ask(key)
         if node is None:
             return default
         try:
             return read(node)
-        except InvalidValue as refused:
-            self.note(key, str(refused))
+        except InvalidValue as invalid:
+            self.note(key, str(invalid))
             return default
 
     def section(self, key: str) -> Section:
         return self._child(self._at(key), self._ask(key))
 
     def sections(self, key: str) -> list[Section]:
-        """Return the mappings in a list; whatever else is in it is noted and left out."""
+        """Return the mappings in a list. Anything else in it is noted and left out."""
         node = self._ask(key)
         if node is None:
             return []
@@ -112,10 +111,10 @@ class Section:
             self.note(key, f"expected a list, not {_kind(node)}")
             return []
         children = [self._child(f"{self._at(key)}[{index}]", item) for index, item in enumerate(node.value)]
-        return [child for child in children if child.legible]
+        return [child for child in children if child.usable]
 
     def take_each(self, key: str, read: Callable[[yaml.Node], T]) -> tuple[T, ...]:
-        """Return what `read` makes of each item of a list; what is refused is noted with its index and left out."""
+        """Return what `read` makes of each item of a list. Invalid items are noted with their index and left out."""
         node = self._ask(key)
         if node is None:
             return ()
@@ -126,27 +125,27 @@ class Section:
         for index, item in enumerate(node.value):
             try:
                 values.append(read(item))
-            except InvalidValue as refused:
-                self._document.note(_line(item), f"{self._at(key)}[{index}]: {refused}")
+            except InvalidValue as invalid:
+                self._document.note(_line(item), f"{self._at(key)}[{index}]: {invalid}")
         return tuple(values)
 
     def entries(self, read: Callable[[yaml.Node], T]) -> Iterator[tuple[str, T]]:
-        """Yield every key with what `read` makes of its value, for a section whose keys are the user's own."""
+        """Yield every key with what `read` makes of its value, for a section in which users choose the keys."""
         for key in self._node_by_key:
             self._asked[key] = None
             node = self._node_by_key[key]
             try:
                 yield key, read(node)
-            except InvalidValue as refused:
-                self.note(key, str(refused))
+            except InvalidValue as invalid:
+                self.note(key, str(invalid))
 
     def given(self, key: str) -> bool:
-        """Tell whether the key has a value, right or wrong. An empty list is none."""
+        """Return whether the key has a value, valid or not. An empty list is no value."""
         node = self._node_by_key.get(key)
         return node is not None and not _null(node) and (not isinstance(node, yaml.SequenceNode) or bool(node.value))
 
     def reject(self, key: str, problem: str) -> None:
-        """Note the problem if the key is there: for keys that people expect and that must not exist."""
+        """Note the problem if the key is there: for keys that users expect and this file does not have."""
         if key in self._node_by_key:
             self._asked[key] = None
             self.note(key, problem)
@@ -183,7 +182,7 @@ class Section:
         return child
 
     def _fill(self, node: yaml.Node | None) -> None:
-        """Sort the nodes by key; note keys that are not text or come twice, and anything that is not a mapping."""
+        """Keep the nodes by key. Note a key that is no text or comes twice, and a node that is no mapping."""
         if node is None or _null(node):
             return
         if not isinstance(node, yaml.MappingNode):
@@ -233,7 +232,7 @@ def rising_numbers(node: yaml.Node) -> tuple[float, ...]:
 
 
 def text(*, matching: re.Pattern[str] | None = None, expected: str = "text") -> Callable[[yaml.Node], str]:
-    """Return a reader of text without control characters, that matches as a whole if a pattern is given."""
+    """Return a reader of text without control characters. The whole of it has to match the pattern, if one is given."""
 
     def read(node: yaml.Node) -> str:
         if _kind(node) != "text":
@@ -308,8 +307,8 @@ def _kind(node: yaml.Node) -> str:
 
 
 def _null(node: yaml.Node) -> bool:
-    """Tell whether a node counts as not given: null, or something already reported as unusable."""
-    return node.tag == _REFUSED_TAG or _kind(node) == "null"
+    """Return whether a node counts as not given: null, or already reported as unusable."""
+    return node.tag == _REJECTED_TAG or _kind(node) == "null"
 
 
 def _line(node: yaml.Node) -> int:
@@ -318,7 +317,7 @@ def _line(node: yaml.Node) -> int:
 
 
 class _Composer(yaml.BaseLoader):
-    """PyYAML's composer without what the format doesn't need: aliases, anchors and tags are noted and passed over."""
+    """PyYAML's composer without aliases, anchors and tags, which this format doesn't need: they are noted and ignored."""
 
     def __init__(self, stream: io.StringIO, document: Document) -> None:
         super().__init__(stream)
@@ -331,7 +330,7 @@ class _Composer(yaml.BaseLoader):
         if self.check_event(yaml.AliasEvent):
             self.get_event()  # type: ignore[no-untyped-call]  # not in the stubs
             self._document.note(line, f"line {line}: aliases are not supported")
-            return yaml.ScalarNode(_REFUSED_TAG, "", event.start_mark, event.end_mark)
+            return yaml.ScalarNode(_REJECTED_TAG, "", event.start_mark, event.end_mark)
         if event.anchor is not None:
             self._document.note(line, f"line {line}: anchors are not supported")
             event.anchor = None
@@ -347,12 +346,12 @@ class _Composer(yaml.BaseLoader):
 
 
 def _compose(text: str, document: Document) -> yaml.Node | None:
-    """Return the root node. What is not YAML is noted, in PyYAML's words as far as they can't quote the text."""
+    """Return the root node. Note what is not YAML in PyYAML's words, without those that could quote the text."""
     if len(text.encode("utf-8", "surrogatepass")) > SIZE_LIMIT:
         document.note(0, "the file: more than 1 MiB")
         return None
     try:
-        # From a stream: PyYAML's marks of a string hold a copy of the offending line.
+        # A stream, because PyYAML's marks in a string hold a copy of the line.
         node: yaml.Node | None = _Composer(io.StringIO(text), document).get_single_node()
     except yaml.MarkedYAMLError as error:
         document.note(*_syntax_problem(error))
@@ -376,5 +375,5 @@ def _syntax_problem(error: yaml.MarkedYAMLError) -> tuple[int, str]:
 
 
 def _safe_quote(quote: re.Match[str]) -> str:
-    """Keep what PyYAML quotes of its own, characters and `<tokens>`; not what it quotes of the text, a tag's handle."""
+    """Keep what PyYAML quotes of its own, single characters and `<tokens>`. Drop what it quotes from the text."""
     return quote[0] if len(quote[1]) <= len(r"\x00") or quote[1].startswith("<") else "…"

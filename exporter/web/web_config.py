@@ -66,7 +66,7 @@ _HASH_EXPECTED: Final = "a bcrypt hash ($2a$, $2b$ or $2y$) such as htpasswd -nB
 def load(path: Path, support: TlsSupport | None = None) -> WebConfig:
     """Read the file and the files it names. Raises ConfigError, each problem with the file's path before it."""
     document = Document(read_file(path))
-    config = _web_config(document.root, path.parent, support or TlsSupport()) if document.legible else WebConfig()
+    config = _web_config(document.root, path.parent, support or TlsSupport()) if document.usable else WebConfig()
     if problems := document.problems():
         raise ConfigError(tuple(f"{path}: {problem}" for problem in problems))
     return config

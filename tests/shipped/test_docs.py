@@ -16,7 +16,7 @@ import trustme
 import yaml
 
 from dashboards import rules
-from exporter import cli
+from exporter import flags
 from exporter.api.client import REASONS
 from exporter.api.httpx_transport import tls_context
 from exporter.api.wire import State
@@ -161,8 +161,8 @@ def test_the_system_s_own_variable_adds_an_authority(tmp_path: Path, monkeypatch
 # ---- command line
 
 
-def flags() -> dict[str, argparse.Action]:
-    return {action.option_strings[-1]: action for action in cli._parser()._actions}
+def actions() -> dict[str, argparse.Action]:
+    return {action.option_strings[-1]: action for action in flags.parser()._actions}
 
 
 def test_the_readme_lists_every_flag_with_its_default_and_no_other() -> None:
@@ -171,16 +171,16 @@ def test_the_readme_lists_every_flag_with_its_default_and_no_other() -> None:
     }
     expected = {
         flag: str(action.default) if action.default not in {None, False, argparse.SUPPRESS} else ""
-        for flag, action in flags().items()
+        for flag, action in actions().items()
     }
-    assert listed == expected | {"--web.listen-address": cli.DEFAULT_ADDRESS}
+    assert listed == expected | {"--web.listen-address": flags.DEFAULT_ADDRESS}
 
 
 def test_no_page_names_a_flag_that_does_not_exist(any_page: Page) -> None:
     for span in any_page.spans:
         named = re.match(r"(?:managed-agents-exporter )?(--[a-z][a-z.-]*)", span)
         if named:
-            assert named[1] in {*flags(), *OTHER_PROGRAMS_FLAGS}, f"{any_page.name} names {named[1]}"
+            assert named[1] in {*actions(), *OTHER_PROGRAMS_FLAGS}, f"{any_page.name} names {named[1]}"
 
 
 def test_the_commands_shown_use_flags_and_targets_that_exist(any_page: Page) -> None:
@@ -197,7 +197,7 @@ def test_the_commands_shown_use_flags_and_targets_that_exist(any_page: Page) -> 
 
 def assert_accepted(arguments: list[str]) -> None:
     try:
-        cli._parser().parse_args(arguments)
+        flags.parser().parse_args(arguments)
     except SystemExit:
         pytest.fail(f"the command line refuses {arguments}")
 

@@ -19,7 +19,7 @@ from cloudcoil.models.prometheus_operator.v1 import Probe, PrometheusRule, Servi
 from cloudcoil.models.prometheus_operator.v1alpha1 import ScrapeConfig
 
 from config.kubernetes import prometheus_rule
-from exporter import cli
+from exporter import flags
 from exporter.config import load as config
 from exporter.web.routes import Routes
 from tests.patience import PATIENCE_S
@@ -131,7 +131,7 @@ def test_secrets_are_files_that_arrive_anew_and_no_variable() -> None:
 
 
 def test_the_arguments_are_ones_that_the_program_takes() -> None:
-    options = cli._parser().parse_args(container()["args"])
+    options = flags.parser().parse_args(container()["args"])
     mounts = [mount["mountPath"] for mount in container()["volumeMounts"]]
     assert str(Path(getattr(options, "config.file")).parent) in mounts
     assert Path(getattr(options, "config.file")).name in manifest_files()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from exporter import cli
+from exporter import flags
 from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
@@ -86,7 +86,7 @@ def test_the_image_runs_the_command_as_nobody() -> None:
     assert re.fullmatch(r"[1-9]\d{4,}:[1-9]\d{4,}", user)
     (entrypoint,) = (each.exec_form() for each in final if each.name == "ENTRYPOINT")
     assert entrypoint == [COMMAND]
-    assert values(final, "EXPOSE") == [cli.DEFAULT_ADDRESS.removeprefix(":")]
+    assert values(final, "EXPOSE") == [flags.DEFAULT_ADDRESS.removeprefix(":")]
     assert [each.name for each in final].index("USER") > [each.name for each in final].index("COPY")
 
 
@@ -130,8 +130,7 @@ def test_the_unit_starts_what_is_installed_and_reloads_by_signal() -> None:
     (start,) = unit()["ExecStart"]
     command, *arguments = start.split()
     assert command == COMMAND
-    options = cli._parser().parse_args(arguments)
-    assert getattr(options, "config.file") == "/etc/managed-agents-exporter/exporter.yml"
+    assert flags.parse(arguments).config_file == Path("/etc/managed-agents-exporter/exporter.yml")
     assert unit()["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
 
 

@@ -1,0 +1,140 @@
+"""The flags of the command line, and what they were set to."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from exporter import __version__
+from exporter.web.addresses import AddressError, parse_address
+from exporter.web.routes import TAKEN_PATHS, WebSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from exporter.log import Format, Level
+
+DEFAULT_ADDRESS: Final = ":9831"
+CONTRADICTIONS: Final = {
+    "simulator": ("demo", "once", "config.check", "config.file", "web.config.file"),
+    "demo": ("config.check", "config.file"),
+    "config.check": ("once",),
+}
+"""By mode, the flags that it would ignore. They are usage errors, because whoever sets a flag expects it to have an effect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the flags were set to."""
+
+    config_file: Path | None
+    check: Literal["offline", "online"] | None
+    demo: bool
+    simulator: bool
+    simulator_address: str
+    once: bool
+    addresses: tuple[str, ...]
+    web: WebSettings
+    web_config_file: Path | None
+    log_level: Level
+    log_format: Format
+
+
+def parse(arguments: Sequence[str] | None) -> Options:
+    """Read the flags, from `sys.argv` if there are no arguments. A usage error ends the process with 2."""
+    flags = parser()
+    given = vars(flags.parse_args(arguments))
+    for mode, ignored in CONTRADICTIONS.items():
+        for flag in ignored:
+            if given[mode] and given[flag]:
+                flags.error(f"--{mode} can't go with --{flag}")
+    return Options(
+        config_file=given["config.file"],
+        check=given["config.check"],
+        demo=given["demo"],
+        simulator=given["simulator"],
+        simulator_address=given["simulator.listen-address"],
+        once=given["once"],
+        addresses=tuple(given["web.listen-address"] or [DEFAULT_ADDRESS]),
+        web=WebSettings(
+            telemetry_path=given["web.telemetry-path"],
+            max_requests=given["web.max-requests"],
+            enable_lifecycle=given["web.enable-lifecycle"],
+        ),
+        web_config_file=given["web.config.file"],
+        log_level=given["log.level"],
+        log_format=given["log.format"],
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="managed-agents-exporter",
+        description="Prometheus exporter for the work queues of Claude Managed Agents' self-hosted environments.",
+        allow_abbrev=False,
+    )
+
+    def add(name: str, text: str, **more: Any) -> None:
+        default = " (default %(default)s)" if "default" in more else ""
+        parser.add_argument(f"--{name}", dest=name, help=f"{text}{default}", **more)
+
+    _add_modes(add)
+    _add_web(add)
+    add("log.level", "least severe events logged", choices=("debug", "info", "warn", "error"), default="info")
+    add("log.format", "how events are written to stderr", choices=("logfmt", "json"), default="logfmt")
+    version = f"managed-agents-exporter {__version__} (Python {platform.python_version()})"
+    parser.add_argument("--version", action="version", version=version)
+    return parser
+
+
+def _add_modes(add: Callable[..., None]) -> None:
+    text = "YAML file; without it the environment variables alone configure"
+    add("config.file", text, metavar="PATH", type=_file)
+    text = "validate the configuration, print what it costs in API calls, exit; online: and try every credential"
+    add("config.check", text, nargs="?", const="offline", choices=("offline", "online"))
+    text = "start the embedded simulated Work API and export it; no config, key or network"
+    add("demo", text, action="store_true")
+    add("simulator", "serve only the simulated Work API", action="store_true")
+    text = "where --simulator listens"
+    add("simulator.listen-address", text, metavar="ADDR", default="127.0.0.1:9832", type=_address)
+    add("once", "read every environment once, print the metrics, exit 0 if all were read", action="store_true")
+
+
+def _add_web(add: Callable[..., None]) -> None:
+    text = f":port, host:port or [v6]:port; repeatable (default {DEFAULT_ADDRESS})"
+    add("web.listen-address", text, metavar="ADDR", type=_address, action="append")
+    add("web.telemetry-path", "path of the metrics", metavar="PATH", default="/metrics", type=_path)
+    add("web.config.file", "TLS and basic auth, in exporter-toolkit's file format", metavar="PATH", type=_file)
+    add("web.enable-lifecycle", "allow POST /-/reload", action="store_true")
+    add("web.max-requests", "scrapes served at once; more get 503", metavar="N", default=40, type=_positive)
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _address(text: str) -> str:
+    try:
+        parse_address(text)
+    except AddressError as invalid:
+        raise argparse.ArgumentTypeError(str(invalid)) from None
+    return text
+
+
+def _file(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path; leave the flag out, or check the variable it is made of")
+    return Path(text)
+
+
+def _path(text: str) -> str:
+    if not text.startswith("/") or text == "/" or any(character in text for character in "?#{} "):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a path like /metrics")
+    if text in TAKEN_PATHS:
+        raise argparse.ArgumentTypeError(f"{text!r} is a path that answers something else")
+    return text

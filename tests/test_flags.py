@@ -1,0 +1,117 @@
+"""Flags: how they are read, and what is a usage error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from exporter import __version__, flags
+from exporter.flags import Options
+from exporter.web.routes import WebSettings
+
+
+def usage_error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Return the last line of what is printed when these flags end the process with 2."""
+    with pytest.raises(SystemExit) as ended:
+        flags.parse(arguments)
+    assert ended.value.code == 2
+    return capsys.readouterr().err.splitlines()[-1].removeprefix("managed-agents-exporter: error: ")
+
+
+def test_without_flags_everything_has_its_default() -> None:
+    assert flags.parse([]) == Options(
+        config_file=None,
+        check=None,
+        demo=False,
+        simulator=False,
+        simulator_address="127.0.0.1:9832",
+        once=False,
+        addresses=(":9831",),
+        web=WebSettings(telemetry_path="/metrics", max_requests=40, enable_lifecycle=False),
+        web_config_file=None,
+        log_level="info",
+        log_format="logfmt",
+    )
+
+
+def test_every_flag_reaches_its_option() -> None:
+    one = flags.parse(
+        [
+            "--config.file=a.yml",
+            "--config.check=online",
+            *("--web.listen-address=:1", "--web.listen-address", "[::1]:2"),
+            *("--web.telemetry-path=/m", "--web.max-requests=2", "--web.enable-lifecycle", "--web.config.file=w.yml"),
+            *("--log.level=warn", "--log.format=json", "--simulator.listen-address=:3"),
+        ]
+    )
+    assert one == Options(
+        config_file=Path("a.yml"),
+        check="online",
+        demo=False,
+        simulator=False,
+        simulator_address=":3",
+        once=False,
+        addresses=(":1", "[::1]:2"),
+        web=WebSettings(telemetry_path="/m", max_requests=2, enable_lifecycle=True),
+        web_config_file=Path("w.yml"),
+        log_level="warn",
+        log_format="json",
+    )
+
+
+@pytest.mark.parametrize(("argument", "mode"), [("--demo", "demo"), ("--simulator", "simulator"), ("--once", "once")])
+def test_a_mode_is_a_flag_of_its_own(argument: str, mode: str) -> None:
+    assert getattr(flags.parse([argument]), mode)
+
+
+def test_a_check_is_offline_unless_it_says_otherwise() -> None:
+    assert flags.parse(["--config.check"]).check == "offline"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--web.max-requests=0"], "argument --web.max-requests: '0' is not a whole number above 0"),
+        (["--web.max-requests=²"], "argument --web.max-requests: '²' is not a whole number above 0"),
+        (["--web.telemetry-path=metrics"], "argument --web.telemetry-path: 'metrics' is not a path like /metrics"),
+        (["--web.telemetry-path=/a?b"], "argument --web.telemetry-path: '/a?b' is not a path like /metrics"),
+        (["--web.telemetry-path=/sd"], "argument --web.telemetry-path: '/sd' is a path that answers something else"),
+        (
+            ["--config.file="],
+            "argument --config.file: an empty path; leave the flag out, or check the variable it is made of",
+        ),
+        (
+            ["--web.config.file="],
+            "argument --web.config.file: an empty path; leave the flag out, or check the variable it is made of",
+        ),
+        (["--demo", "--simulator"], "--simulator can't go with --demo"),
+        (["--demo", "--config.file=x"], "--demo can't go with --config.file"),
+        (["--config.check", "--once"], "--config.check can't go with --once"),
+        (["--web.max=1"], "unrecognized arguments: --web.max=1"),
+    ],
+)
+def test_a_bad_flag_is_named_with_its_rule(
+    arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert usage_error(capsys, *arguments) == problem
+
+
+def test_a_word_that_is_no_choice_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert usage_error(capsys, "--log.level=loud").startswith("argument --log.level: invalid choice: 'loud'")
+
+
+@pytest.mark.parametrize("address", ["9831", "host", "::1:9831", "127.0.0.1:99999", "127.0.0.1:x"])
+@pytest.mark.parametrize("flag", ["--web.listen-address", "--simulator.listen-address"])
+def test_an_invalid_address_is_named(flag: str, address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        usage_error(capsys, f"{flag}={address}")
+        == f"argument {flag}: {address!r} is no listen address: give :port, host:port or [v6]:port"
+    )
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        flags.parse(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"managed-agents-exporter {__version__} (Python 3.")

@@ -1,0 +1,42 @@
+"""Signals that come too early wait until they can be handled."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter import signals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def received() -> Iterator[list[int]]:
+    """Handle SIGHUP and SIGTERM by noting them; afterwards all is as it was."""
+    numbers: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: numbers.append(number)) for number in signals.BLOCKED}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    yield numbers
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_blocked_signals_are_delivered_once_they_are_unblocked(received: list[int]) -> None:
+    signals.block()
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        os.kill(os.getpid(), number)
+    assert received == []
+    signals.unblock()
+    assert sorted(received) == [signal.SIGHUP, signal.SIGTERM]
+
+
+def test_an_interrupt_does_not_wait(received: list[int]) -> None:
+    signals.block()
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert received == []
