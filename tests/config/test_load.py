@@ -1,7 +1,6 @@
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from hypothesis import example, given
-from hypothesis import strategies as st
 
-from exporter.config.from_environment import from_environment
-from exporter.config.load import keys, load, parse
+from exporter.config.load import keys, load
 from exporter.config.model import (
     ApiConfig,
     Config,
@@ -29,37 +25,17 @@ from exporter.config.model import (
     WorkConfig,
 )
 from exporter.config.secret import Secret
+from tests.config.parsing import (
+    CANARY,
+    ENVIRON,
+    ENVIRONMENT,
+    parsed,
+    problems,
+    secrets,
+    without_secrets,
+)
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "exporter.yml"
-CANARY = "canary4f3a9c"
-OTHER_THAN_VISIBLE = "something other than visible ASCII characters (a space, a second line, a byte order mark)"
-ONE_KEY = "one key can't serve 2 environments: give each its own in a configuration file"
-ENVIRON = {"KEY": f"sk-ant-api03-{CANARY}"}
-ENVIRONMENT = "environments: [{id: env_a, environment_key_env: KEY}]"
-
-
-def problems(text: str, directory: Path = Path(), environ: Mapping[str, str] = ENVIRON) -> list[str]:
-    with pytest.raises(ConfigError) as caught:
-        parse(text, directory=directory, environ=environ)
-    assert str(caught.value) == "; ".join(caught.value.problems)
-    assert CANARY not in str(caught.value)
-    return list(caught.value.problems)
-
-
-def parsed(text: str, directory: Path = Path(), environ: Mapping[str, str] = ENVIRON) -> Config:
-    return parse(text, directory=directory, environ=environ)
-
-
-def secrets(config: Config) -> list[Secret | None]:
-    sources = [config.api.api_key, *(environment.environment_key for environment in config.environments)]
-    return [source.read() if source else None for source in sources]
-
-
-def without_secrets(config: Config) -> Config:
-    environments = (dataclasses.replace(environment, environment_key=None) for environment in config.environments)
-    return dataclasses.replace(
-        config, api=dataclasses.replace(config.api, api_key=None), environments=tuple(environments)
-    )
 
 
 def test_a_file_that_says_nothing_else_has_the_documented_defaults() -> None:
@@ -289,83 +265,6 @@ def test_certificate_files_without_permission_are_named(directory: Path, monkeyp
     ]
 
 
-URL = "an address such as https://api.example.com/v1"
-PLAIN_HTTP = "plain http would show the credentials to the network: use https, or set api.allow_http: true"
-BAD_URLS = [
-    ("api.example.com", f"expected {URL}"),
-    ("ftp://example.com", f"expected {URL}"),
-    ("https://", f"expected {URL}"),
-    ("https://a b", f"expected {URL}"),
-    ("https://host:0", f"expected {URL}"),
-    ("https://host:65536", f"expected {URL}"),
-    ("https://host:port", f"expected {URL}"),
-    ("https://[1::2::3]", f"expected {URL}"),
-    ("https://host//double", f"expected {URL}"),
-    ("https://höst", f"expected {URL}"),
-    ("https://host\\@other", "an address must not carry credentials"),
-    ("https://host\\.other", f"expected {URL}"),
-    ("https://user:canary4f3a9c@host", "an address must not carry credentials"),
-    ("https://@host", "an address must not carry credentials"),
-    ("https://host/v1?key=canary4f3a9c", "an address must not carry a query or a fragment"),
-    ("https://host#fragment", "an address must not carry a query or a fragment"),
-    ("http://example.com", PLAIN_HTTP),
-    ("http://127.0.0.1.example.com", PLAIN_HTTP),
-    ("http://localhost.example.com", PLAIN_HTTP),
-    ("http://10.0.0.1", PLAIN_HTTP),
-    ("http://0x7f.1", PLAIN_HTTP),
-]
-
-
-@pytest.mark.parametrize(("url", "problem"), BAD_URLS)
-def test_a_bad_address_is_refused_and_never_quoted(url: str, problem: str) -> None:
-    assert problems(f"api: {{base_url: '{url}'}}\n{ENVIRONMENT}") == [f"api.base_url: {problem}"]
-
-
-@pytest.mark.parametrize(
-    ("url", "base_url"),
-    [
-        ("https://api.qoder.com/api/v1/cloud", "https://api.qoder.com/api/v1/cloud"),
-        ("https://host/", "https://host"),
-        ("https://host:8443/v1/", "https://host:8443/v1"),
-        ("https://[2001:db8::1]:8443", "https://[2001:db8::1]:8443"),
-        ("http://127.0.0.1:9832/v1", "http://127.0.0.1:9832/v1"),
-        ("http://127.8.8.8", "http://127.8.8.8"),
-        ("http://[::1]:1", "http://[::1]:1"),
-        ("http://LOCALHOST:1", "http://LOCALHOST:1"),
-        ("http://api.localhost", "http://api.localhost"),
-    ],
-)
-def test_https_anywhere_and_http_on_loopback_are_fine(url: str, base_url: str) -> None:
-    assert parsed(f"api: {{base_url: '{url}'}}\n{ENVIRONMENT}").api.base_url == base_url
-
-
-@pytest.mark.parametrize(
-    "url", ["socks5://user:canary4f3a9c@h", "proxy:3128", "http://proxy/path", "http://proxy?q", "x"]
-)
-def test_a_bad_proxy_is_refused_and_never_quoted(url: str) -> None:
-    expected = "expected an address such as http://proxy.example.com:3128"
-    assert problems(f"api: {{proxy_url: '{url}'}}\n{ENVIRONMENT}") == [f"api.proxy_url: {expected}"]
-
-
-def test_the_vendor_s_base_url_is_used_with_v1_appended_where_the_file_has_none() -> None:
-    environ = ENVIRON | {"ANTHROPIC_BASE_URL": "https://gateway.example.com/prefix/"}
-    assert parsed(ENVIRONMENT, environ=environ).api.base_url == "https://gateway.example.com/prefix/v1"
-    complete = ENVIRON | {"ANTHROPIC_BASE_URL": "https://gateway.example.com/prefix/v1"}
-    assert parsed(ENVIRONMENT, environ=complete).api.base_url == "https://gateway.example.com/prefix/v1"
-    own = f"api: {{base_url: 'https://own.example.com'}}\n{ENVIRONMENT}"
-    assert parsed(own, environ=environ).api.base_url == "https://own.example.com"
-
-
-def test_a_bad_base_url_from_the_vendor_s_variable_is_named_by_the_variable() -> None:
-    environ = ENVIRON | {"ANTHROPIC_BASE_URL": f"http://{CANARY}.example.com"}
-    assert problems(ENVIRONMENT, environ=environ) == [
-        f"api.base_url: ANTHROPIC_BASE_URL, used without it: {PLAIN_HTTP}"
-    ]
-    allowed = parsed(f"api: {{allow_http: true}}\n{ENVIRONMENT}", environ=environ)
-    assert allowed.api.base_url == f"http://{CANARY}.example.com/v1"
-    assert parsed(ENVIRONMENT, environ=ENVIRON | {"ANTHROPIC_BASE_URL": ""}).api.base_url == ApiConfig().base_url
-
-
 ID = "expected env_ and 1 to 96 letters, digits or underscores"
 NAME = "expected a name of 1 to 128 characters"
 NO_CREDENTIAL = "no credential: give environment_key_file or environment_key_env, or api.api_key_file"
@@ -418,13 +317,6 @@ def test_an_environment_may_be_called_by_its_own_id() -> None:
     assert parsed(text).environments[0].name == "env_a"
 
 
-def test_an_api_key_without_an_environment_id_discovers_whatever_else_is_set() -> None:
-    for more in ({}, {"ANTHROPIC_ENVIRONMENT_KEY": "belongs-to-nobody-known"}):
-        config = from_environment({"ANTHROPIC_API_KEY": "key"} | more)
-        assert config.discovery.enabled
-        assert config.environments == ()
-
-
 def test_discovery_alone_is_enough_with_an_api_key() -> None:
     assert parsed("discovery: {enabled: true}\napi: {api_key_env: KEY}").environments == ()
 
@@ -462,34 +354,6 @@ environments:
         "environments[1].name: the same as the name of environments[0]",
         f"environments[1].environment_key_file: no such file: {tmp_path}/none",
     ]
-
-
-BAD_YAML = [
-    ("api: canary4f3a9c: x", "line 1, column 18: not valid YAML: mapping values are not allowed here"),
-    ("api: 'canary4f3a9c", "line 1, column 19: not valid YAML: found unexpected end of stream"),
-    ("api: [canary4f3a9c", "line 1, column 19: not valid YAML: expected ',' or ']', but got '<stream end>'"),
-    ("api: {canary4f3a9c]", "line 1, column 19: not valid YAML: expected ',' or '}', but got ']'"),
-    ("api: @canary4f3a9c", "line 1, column 6: not valid YAML: found character '@' that cannot start any token"),
-    ("\tapi: canary4f3a9c", "line 1, column 1: not valid YAML: found character '\\t' that cannot start any token"),
-    ("api: !canary4f3a9c!x y", "line 1, column 6: not valid YAML: found undefined tag handle …"),
-    ('api: "canary4f3a9c\\q"', "line 1, column 20: not valid YAML: found unknown escape character 'q'"),
-    ("api: a\n--- canary4f3a9c", "line 2, column 1: not valid YAML: but found another document"),
-    ("api: canary4f3a9c\n\n\x07", "line 3: not valid YAML: a control character or one that can't be encoded"),
-    ('api: "\\UFFFFFFFF"', "the file: not valid YAML: an escape or a number beyond what is possible"),
-    (
-        "%YAML 9.1\n--- {}",
-        "line 1, column 1: not valid YAML: found incompatible YAML document (version 1.* is required)",
-    ),
-    ("canary4f3a9c", "the file: expected a mapping of keys, not text"),
-    ("- canary4f3a9c", "the file: expected a mapping of keys, not a list"),
-    ("[" * 100_000, "line 1, column 17: not valid YAML: nested too deeply"),
-    ("#" * 1_048_577, "the file: more than 1 MiB"),
-]
-
-
-@pytest.mark.parametrize(("text", "problem"), BAD_YAML, ids=[text[:30] for text, _ in BAD_YAML])
-def test_what_is_not_yaml_is_refused_with_its_place_and_never_quoted(text: str, problem: str) -> None:
-    assert problems(text) == [problem]
 
 
 def test_a_missing_a_binary_and_an_unreadable_file_are_named(tmp_path: Path) -> None:
@@ -539,195 +403,3 @@ def test_the_documented_keys_are_the_fields_of_the_configuration() -> None:
         "api_key_file",
         "api_key_env",
     }
-
-
-words = st.sampled_from(
-    [
-        *(key.rpartition(".")[2] for key in keys()),
-        *(
-            "api_key",
-            "env_a",
-            "env_b",
-            "KEY",
-            "10s",
-            "8MiB",
-            "1",
-            "true",
-            "null",
-            "bearer",
-            "https://h",
-            "&a",
-            "*a",
-            "!!int",
-        ),
-        *(
-            ": ",
-            "\n",
-            "\n  ",
-            "\n  - ",
-            "{",
-            "}",
-            "[",
-            "]",
-            ", ",
-            "'",
-            '"',
-            "#",
-            "|",
-            ">",
-            "?",
-            "%YAML",
-            "---",
-            "<<",
-            "\\U",
-            "\t",
-        ),
-    ]
-)
-texts = st.text(max_size=200) | st.lists(words, max_size=40).map("".join)
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | words,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words | st.text(max_size=8), inner, max_size=6),
-    max_leaves=20,
-)
-
-
-@given(texts | values.map(lambda value: yaml.safe_dump(value, allow_unicode=True)))
-@example("api: 0x_")
-@example("a: 0b_\nb: 1:60\nc: " + "9" * 5000)
-@example("? ? a")
-@example('"\\x')
-def test_any_text_is_a_configuration_or_a_list_of_problems(text: str) -> None:
-    try:
-        parsed(text)
-        found = ["none"]
-    except ConfigError as error:
-        found = list(error.problems)
-    assert found
-    assert all(problem.isprintable() for problem in found)
-
-
-@given(
-    st.sampled_from([key for key in keys() if not key.endswith("_file")]),
-    st.sampled_from(
-        ["{}", "'{}'", "|\n   {}", "[{}]", "{{a: {}}}", "!{} x", "&{} x", "*{}", "'{}", '"\\q{}"', "@{}", "{}: {}"]
-    ),
-    st.sampled_from(
-        [f"sk-ant-api03-{CANARY}", f"{CANARY}.{CANARY}/x", f"https://u:{CANARY}@h", f"{CANARY}s", f"{CANARY}0123456789"]
-    ),
-)
-def test_a_credential_in_the_wrong_place_is_never_quoted(key: str, form: str, credential: str) -> None:
-    section, _, name = key.rpartition(".")
-    value = form.replace("{}", credential).replace("{{", "{").replace("}}", "}")
-    text = (
-        f"environments: [{{{name}: {value}}}]"
-        if section == "environments[]"
-        else f"{section or 'api'}:\n  {name}: {value}"
-    )
-    try:
-        config = parsed(text)
-    except ConfigError as error:
-        shown = str(error)
-    else:
-        shown = "" if name in {"version", "beta", "workspace_id", "name"} else repr(config)
-    assert CANARY not in shown
-
-
-def test_nothing_configured_at_all_is_one_line_that_names_the_demo() -> None:
-    for environ in ({}, {"PATH": "/bin"}, {"ANTHROPIC_API_KEY": "", "ANTHROPIC_BASE_URL": "https://h"}):
-        with pytest.raises(ConfigError) as caught:
-            from_environment(environ)
-        (problem,) = caught.value.problems
-        assert problem == (
-            "nothing configured: give --config.file, or ANTHROPIC_API_KEY, or ANTHROPIC_ENVIRONMENT_ID and"
-            " ANTHROPIC_ENVIRONMENT_KEY; --demo shows the exporter at work without any of them"
-        )
-
-
-def test_variables_alone_with_an_api_key_and_no_environment_discover() -> None:
-    config = from_environment({"ANTHROPIC_API_KEY": "api-key", "ANTHROPIC_WORKSPACE_ID": "wrkspc_1"})
-    assert secrets(config) == [Secret("api-key")]
-    assert without_secrets(config) == Config(
-        api=ApiConfig(workspace_id="wrkspc_1"), discovery=DiscoveryConfig(enabled=True)
-    )
-
-
-def test_variables_alone_with_an_auth_token_send_it_as_bearer() -> None:
-    environ = {
-        "ANTHROPIC_AUTH_TOKEN": "token",
-        "ANTHROPIC_ENVIRONMENT_ID": "env_a, env_b,,env_a",
-        "ANTHROPIC_BASE_URL": "https://gateway.example.com",
-    }
-    config = from_environment(environ)
-    assert secrets(config) == [Secret("token"), None, None]
-    assert without_secrets(config) == Config(
-        api=ApiConfig(base_url="https://gateway.example.com/v1", auth_style="bearer"),
-        environments=(EnvironmentConfig(id="env_a", name="env_a"), EnvironmentConfig(id="env_b", name="env_b")),
-    )
-
-
-def test_variables_alone_with_one_environment_and_its_key_need_no_api_key() -> None:
-    config = from_environment({"ANTHROPIC_ENVIRONMENT_ID": "env_a", "ANTHROPIC_ENVIRONMENT_KEY": "key"})
-    assert secrets(config) == [None, Secret("key")]
-    assert without_secrets(config) == Config(environments=(EnvironmentConfig(id="env_a", name="env_a"),))
-
-
-def test_an_api_key_goes_before_an_auth_token() -> None:
-    config = from_environment({"ANTHROPIC_API_KEY": "api-key", "ANTHROPIC_AUTH_TOKEN": "token"})
-    assert (secrets(config), config.api.auth_style) == ([Secret("api-key")], "x-api-key")
-
-
-@pytest.mark.parametrize(
-    ("environ", "expected"),
-    [
-        (
-            {"ANTHROPIC_API_KEY": f"{CANARY} "},
-            [f"ANTHROPIC_API_KEY: {OTHER_THAN_VISIBLE}: ANTHROPIC_API_KEY"],
-        ),
-        (
-            {"ANTHROPIC_ENVIRONMENT_ID": "env_a"},
-            ["ANTHROPIC_ENVIRONMENT_ID: no credential: set ANTHROPIC_ENVIRONMENT_KEY or ANTHROPIC_API_KEY"],
-        ),
-        (
-            {"ANTHROPIC_ENVIRONMENT_KEY": CANARY},
-            ["ANTHROPIC_ENVIRONMENT_KEY: set ANTHROPIC_ENVIRONMENT_ID to the environment it belongs to"],
-        ),
-        (
-            {"ANTHROPIC_ENVIRONMENT_KEY": CANARY, "ANTHROPIC_ENVIRONMENT_ID": "env_a,env_b"},
-            [f"ANTHROPIC_ENVIRONMENT_KEY: {ONE_KEY}"],
-        ),
-        (
-            {
-                "ANTHROPIC_API_KEY": "a",
-                "ANTHROPIC_ENVIRONMENT_ID": f"env_a,{CANARY}",
-                "ANTHROPIC_BASE_URL": f"https://u:{CANARY}@h",
-                "ANTHROPIC_WORKSPACE_ID": f"{CANARY}\n",
-            },
-            [
-                f"ANTHROPIC_ENVIRONMENT_ID: {ID}, several separated by commas",
-                "ANTHROPIC_BASE_URL: an address must not carry credentials",
-                "ANTHROPIC_WORKSPACE_ID: expected visible ASCII characters, as in a header",
-            ],
-        ),
-    ],
-    ids=["malformed key", "no credential", "no id", "one key for two", "several problems"],
-)
-def test_bad_variables_are_all_named_and_never_quoted(environ: dict[str, str], expected: list[str]) -> None:
-    with pytest.raises(ConfigError) as caught:
-        from_environment(environ)
-    assert list(caught.value.problems) == expected
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from(["API_KEY", "AUTH_TOKEN", "ENVIRONMENT_ID", "ENVIRONMENT_KEY", "BASE_URL", "WORKSPACE_ID"]),
-        st.text(max_size=30) | st.sampled_from(["env_a", "env_a,env_b", "https://h/v1", "key", "http://[::1"]),
-    )
-)
-def test_any_variables_are_a_configuration_or_a_list_of_problems(variables: dict[str, str]) -> None:
-    try:
-        config = from_environment({f"ANTHROPIC_{name}": value for name, value in variables.items()})
-        found = [*config.environments, config.discovery.enabled]
-    except ConfigError as error:
-        found = list(error.problems)
-    assert any(found)

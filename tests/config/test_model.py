@@ -1,0 +1,49 @@
+"""The rules for ids, names and headers that the whole exporter follows."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from exporter.config.model import ENVIRONMENT_ID, HEADER, Config, ConfigError, is_control
+
+
+@pytest.mark.parametrize("environment_id", ["env_a", "env_" + "a" * 96, "env_011CZkZ9X2dpNyB7HsEFoRfW", "env__"])
+def test_an_environment_id_is_env_and_letters_digits_or_underscores(environment_id: str) -> None:
+    assert ENVIRONMENT_ID.fullmatch(environment_id)
+
+
+@pytest.mark.parametrize("text", ["env_", "env_" + "a" * 97, "env_ä", "env_a/b", "env_a\n", "Env_a", " env_a"])
+def test_anything_else_is_no_environment_id(text: str) -> None:
+    assert ENVIRONMENT_ID.fullmatch(text) is None
+
+
+@pytest.mark.parametrize("value", ["a", "a b", "default-src 'none'; x", "!~", "a" * 4096])
+def test_a_header_is_visible_ascii_with_spaces_inside(value: str) -> None:
+    assert HEADER.fullmatch(value)
+
+
+@pytest.mark.parametrize("value", ["", " a", "a ", "a\tb", "a\r\nb", "ü", "a\x7f", "a" * 4097])
+def test_anything_else_is_no_header(value: str) -> None:
+    assert HEADER.fullmatch(value) is None
+
+
+@pytest.mark.parametrize("character", ["\0", "\n", "\x7f", "\x85", "\u200b", "\u202e", "\u2028", "\u2029", "\ud800"])
+def test_control_bidi_surrogate_and_line_separator_characters_are_controls(character: str) -> None:
+    assert is_control(character)
+
+
+@pytest.mark.parametrize("character", ["a", " ", "ü", "日", "🦉", "\u0301", "<"])
+def test_letters_marks_symbols_and_spaces_are_not(character: str) -> None:
+    assert not is_control(character)
+
+
+def test_a_configuration_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().environments = ()  # type: ignore[misc]  # that it is forbidden is what is tested
+
+
+def test_an_invalid_configuration_carries_every_problem() -> None:
+    error = ConfigError(("a: missing", "b: unknown key"))
+    assert (error.problems, str(error)) == (("a: missing", "b: unknown key"), "a: missing; b: unknown key")

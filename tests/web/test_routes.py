@@ -1,0 +1,216 @@
+"""What each path answers, without a socket and without an API."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+from starlette.testclient import TestClient
+
+from exporter.clock import Clock
+from exporter.config.model import Config, ScrapeConfig
+from exporter.environments.snapshot import Environment, Snapshot
+from exporter.web.routes import TAKEN_PATHS, Parts, Routes, WebSettings, scrape_timeout_s
+from exporter.web.status_page import BudgetStatus, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from exporter.environments.reader import EnvironmentReader
+    from exporter.environments.roster import Roster
+    from exporter.environments.scraper import Scraper
+
+ENVIRONMENTS = (
+    Environment(id="env_a", name="production", worker_mode="always_on"),
+    Environment(id="env_b", name="batch"),
+)
+
+
+class FakeReader:
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
+
+    def snapshot(self, *, asked_at: float) -> Snapshot:
+        del asked_at
+        return Snapshot(environment=self.environment, listing_enabled=True, queue=None, work=None, tally=None)
+
+
+class FakeRoster:
+    def __init__(self) -> None:
+        self.readers = tuple(map(FakeReader, ENVIRONMENTS))
+
+    def find(self, target: str) -> FakeReader | None:
+        found = (each for each in self.readers if target in {each.environment.id, each.environment.name})
+        return next(found, None)
+
+
+class FakeScraper:
+    """Notes who is read and for how long."""
+
+    def __init__(self) -> None:
+        self.scrapes: list[tuple[list[str], float]] = []
+
+    async def scrape(self, readers: Sequence[EnvironmentReader], *, timeout_s: float) -> tuple[Snapshot, ...]:
+        self.scrapes.append(([reader.environment.id for reader in readers], timeout_s))
+        return tuple(reader.snapshot(asked_at=0.0) for reader in readers)
+
+
+def client(web: WebSettings | None = None, **changed: Any) -> tuple[TestClient, FakeScraper]:
+    scraper = FakeScraper()
+
+    async def settle(_: float) -> None:
+        return
+
+    async def reload() -> tuple[str, ...]:
+        return ()
+
+    parts = Parts(
+        web=web or WebSettings(),
+        config=Config,
+        clock=Clock(wall=lambda: 0.0, monotonic=lambda: 0.0),
+        roster=cast("Roster", FakeRoster()),
+        scraper=cast("Scraper", scraper),
+        registry=CollectorRegistry(),
+        settle=settle,
+        discovered=lambda: True,
+        reload=reload,
+        status=lambda: Status(
+            version="1",
+            telemetry_path="/metrics",
+            uptime_s=0,
+            in_force_s=0,
+            budget=BudgetStatus(limit_per_minute=1, available=1),
+        ),
+    )
+    return TestClient(Routes(replace(parts, **changed)).app(), follow_redirects=False), scraper
+
+
+def test_the_health_endpoints_read_nothing() -> None:
+    http, scraper = client()
+    answers = [http.get(path) for path in ("/-/healthy", "/-/ready")]
+    assert [(each.status_code, each.text) for each in answers] == [
+        (200, "The exporter is alive.\n"),
+        (200, "The exporter is configured and serving.\n"),
+    ]
+    assert scraper.scrapes == []
+
+
+def test_a_scrape_reads_every_environment_within_the_scrapers_timeout() -> None:
+    http, scraper = client()
+    answer = http.get("/metrics", headers={"X-Prometheus-Scrape-Timeout-Seconds": "10"})
+    assert answer.status_code == 200
+    assert answer.text.count("managed_agents_up{") == 2
+    assert scraper.scrapes == [(["env_a", "env_b"], 9.5)]
+
+
+def test_a_scrape_of_the_exporters_own_metrics_reads_no_environment() -> None:
+    http, scraper = client()
+    http.get("/metrics", params={"name[]": "process_open_fds"})
+    assert scraper.scrapes == [([], 9.0)]
+
+
+@pytest.mark.parametrize("target", ["env_a", "production"])
+def test_a_probe_reads_the_environment_of_that_id_or_name(target: str) -> None:
+    http, scraper = client()
+    answer = http.get("/probe", params={"target": target})
+    assert (answer.status_code, scraper.scrapes) == (200, [(["env_a"], 9.0)])
+    assert "env_b" not in answer.text
+
+
+@pytest.mark.parametrize("query", ["", "target=", "target=nobody", "target=env_a&target=env_b"])
+def test_a_probe_without_exactly_one_known_target_is_a_bad_request(query: str) -> None:
+    http, scraper = client()
+    answer = http.get(f"/probe?{query}")
+    assert (answer.status_code, scraper.scrapes) == (400, [])
+    assert answer.text == "The probe needs exactly one target: the id or name of an environment that /sd lists.\n"
+
+
+def test_more_scrapes_at_once_than_allowed_get_503_and_health_does_not() -> None:
+    http, scraper = client(WebSettings(max_requests=0))
+    assert [http.get(path).status_code for path in ("/metrics", "/probe?target=env_a", "/-/healthy")] == [503, 503, 200]
+    assert scraper.scrapes == []
+
+
+def test_service_discovery_lists_the_environments_as_targets() -> None:
+    http, _ = client()
+    answer = http.get("/sd")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    assert answer.json() == [
+        {
+            "targets": [environment.id],
+            "labels": {
+                "__meta_managed_agents_environment_id": environment.id,
+                "__meta_managed_agents_environment_name": environment.name,
+                "__meta_managed_agents_worker_mode": environment.worker_mode,
+            },
+        }
+        for environment in ENVIRONMENTS
+    ]
+
+
+def test_service_discovery_fails_rather_than_list_nothing_before_the_environments_are_known() -> None:
+    http, _ = client(discovered=lambda: False)
+    assert http.get("/sd").status_code == 503
+
+
+def test_a_reload_has_to_be_allowed_and_says_what_is_wrong() -> None:
+    problems: list[str] = []
+
+    async def reload() -> tuple[str, ...]:
+        return tuple(problems)
+
+    http, _ = client(reload=reload)
+    assert http.post("/-/reload").status_code == 403
+    http, _ = client(WebSettings(enable_lifecycle=True), reload=reload)
+    assert (http.get("/-/reload").status_code, http.post("/-/reload").status_code) == (405, 200)
+    problems += ["api.timeout: bad", "scrape: bad"]
+    answer = http.post("/-/reload")
+    assert answer.status_code == 500
+    assert answer.text == "The old configuration stays in force:\napi.timeout: bad\nscrape: bad\n"
+
+
+def test_the_status_page_may_not_be_framed_or_kept() -> None:
+    http, _ = client()
+    answer = http.get("/")
+    assert answer.status_code == 200
+    assert answer.headers["x-frame-options"] == "DENY"
+    assert answer.headers["cache-control"] == "no-store"
+    assert "production" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/metrics/", "/nothing", "/probe/"])
+def test_any_other_path_is_not_found_and_redirects_nowhere(path: str) -> None:
+    http, _ = client()
+    assert http.get(path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("header", "offset_s", "timeout_s"),
+    [
+        ("10", 0.5, 9.5),
+        ("10", 0.0, 10.0),
+        ("1", 0.9, 0.5),
+        ("0.1", 60.0, 0.05),
+        (None, 0.5, 9.0),
+        ("", 0.5, 9.0),
+        ("soon", 0.5, 9.0),
+        ("nan", 0.5, 9.0),
+        ("inf", 0.5, 9.0),
+        ("-1", 0.5, 9.0),
+        ("0", 0.5, 9.0),
+    ],
+)
+def test_a_scrape_may_take_the_scrapers_timeout_minus_the_offset(
+    header: str | None, offset_s: float, timeout_s: float
+) -> None:
+    config = Config(scrape=ScrapeConfig(timeout_s=9.0, timeout_offset_s=offset_s))
+    assert scrape_timeout_s(header, config) == pytest.approx(timeout_s)
+
+
+def test_paths_that_a_flag_may_not_take_are_those_that_answer_something_else() -> None:
+    app = Routes(cast("Parts", SimpleNamespace(web=WebSettings()))).app()
+    paths = {getattr(route, "path", None) for route in app.routes}
+    assert paths - {"/", "/metrics"} == TAKEN_PATHS
