@@ -104,29 +104,17 @@ class Section:
 
     def sections(self, key: str) -> list[Section]:
         """Return the mappings in a list. Anything else in it is noted and left out."""
-        node = self._ask(key)
-        if node is None:
-            return []
-        if not isinstance(node, yaml.SequenceNode):
-            self.note(key, f"expected a list, not {_kind(node)}")
-            return []
-        children = [self._child(f"{self._at(key)}[{index}]", item) for index, item in enumerate(node.value)]
+        children = [self._child(place, item) for place, item in self._items(key)]
         return [child for child in children if child.usable]
 
     def take_each(self, key: str, read: Callable[[yaml.Node], T]) -> tuple[T, ...]:
         """Return what `read` makes of each item of a list. Invalid items are noted with their index and left out."""
-        node = self._ask(key)
-        if node is None:
-            return ()
-        if not isinstance(node, yaml.SequenceNode):
-            self.note(key, f"expected a list, not {_kind(node)}")
-            return ()
         values: list[T] = []
-        for index, item in enumerate(node.value):
+        for place, item in self._items(key):
             try:
                 values.append(read(item))
             except InvalidValue as invalid:
-                self._document.note(_line(item), f"{self._at(key)}[{index}]: {invalid}")
+                self._document.note(_line(item), f"{place}: {invalid}")
         return tuple(values)
 
     def entries(self, read: Callable[[yaml.Node], T]) -> Iterator[tuple[str, T]]:
@@ -170,6 +158,16 @@ class Section:
         self._document.keys[re.sub(r"\[[0-9]+\]", "[]", self._at(key))] = None
         node = self._node_by_key.get(key)
         return None if node is None or _null(node) else node
+
+    def _items(self, key: str) -> list[tuple[str, yaml.Node]]:
+        """Return the items of a list with their places."""
+        node = self._ask(key)
+        if node is None:
+            return []
+        if not isinstance(node, yaml.SequenceNode):
+            self.note(key, f"expected a list, not {_kind(node)}")
+            return []
+        return [(f"{self._at(key)}[{index}]", item) for index, item in enumerate(node.value)]
 
     def _at(self, key: str) -> str:
         showable = key in self._own_words or _SHOWABLE_KEY.fullmatch(key)
