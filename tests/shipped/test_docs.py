@@ -8,8 +8,9 @@ import re
 import shlex
 import shutil
 import subprocess
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 import trustme
@@ -29,9 +30,6 @@ from exporter.web import web_config
 from exporter.web.routes import Parts, Routes, WebSettings
 from tests.shipped.documentation import ROOT, SPAN, Block, Page, page, pages
 from tests.shipped.promql_reading import exposed, metric_names
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 README = page("README.md")
 METRICS = page("docs/metrics.md")
