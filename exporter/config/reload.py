@@ -59,6 +59,10 @@ class ReloadingConfig:
             self._observer.config_refused()
             self._log.error("config_reload_refused", problems="; ".join(refused.problems))
             return refused.problems
+        except Exception as defect:  # noqa: BLE001 -- a defect in reading a file must not end a running exporter
+            self._observer.config_refused()
+            self._log.error("config_reload_broke", exception=defect)
+            return (f"a defect of the exporter ({type(defect).__name__}); its log says more",)
         self._put_in_force(config)
         await activate()
         return ()

@@ -87,6 +87,24 @@ async def test_a_refused_configuration_leaves_the_old_one_in_force_and_its_probl
     assert [await rig.reload(), rig.config.problems] == [(), ()]
 
 
+@pytest.mark.parametrize(
+    "defect", [UnicodeEncodeError("ascii", "schlüssel", 4, 5, "no such character"), RecursionError(), OSError("gone")]
+)
+async def test_a_defect_in_reading_the_file_is_a_refused_reload_with_a_traceback_in_the_log(
+    defect: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = Rig()
+    before = rig.config.current
+    rig.outcome = defect
+    problems = (f"a defect of the exporter ({type(defect).__name__}); its log says more",)
+    assert [await rig.reload(), rig.config.problems] == [problems, problems]
+    assert rig.config.current is before
+    assert rig.events == ["loaded at 1010", "refused"]
+    assert [record.getMessage() for record in caplog.records] == ["config_reload_broke"]
+    rig.outcome = OTHER
+    assert await rig.reload() == ()
+
+
 async def test_who_asks_during_a_reload_shares_the_next_one() -> None:
     rig = Rig()
     rig.may_go_on.clear()
