@@ -125,7 +125,7 @@ class App:
     async def read_once(self) -> tuple[Snapshot, ...]:
         """Read every environment once, within the configured timeout."""
         async with self.running() as scraper:
-            timeout_s = self.config.scrape.timeout_s or float("inf")
+            timeout_s = self.config.scrape.timeout_s
             await self.discovery.wait_for_answer(timeout_s)
             return await scraper.scrape(self.roster.readers, timeout_s=timeout_s)
 

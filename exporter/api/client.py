@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar, get_args
 from weakref import WeakKeyDictionary
 
 from exporter.api.admission import Admission, CallRequest, Evicted, Throttled
+from exporter.api.drift import DriftMemory
 from exporter.api.transport import HttpResponse, TransportError
 from exporter.api.wire import (
     EnvironmentPage,
@@ -51,6 +52,7 @@ Reason = Literal[
     "bad_payload",
     "too_large",
     "protocol",
+    "internal",
 ]
 SOURCES: tuple[Source, ...] = get_args(Source)
 REASONS: tuple[Reason, ...] = get_args(Reason)
@@ -102,6 +104,7 @@ class Observer(Protocol):
     def request_throttled(self, source: Source) -> None: ...
     def read_failed(self, source: Source, reason: Reason) -> None: ...
     def schema_drifted(self, fields: Sequence[str]) -> None: ...
+    def clock_compared(self, offset_s: float) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +116,7 @@ class ApiContext:
     observer: Observer
     clock: Clock
     log: Log
+    drift: DriftMemory = field(default_factory=DriftMemory, repr=False)
     _told: WeakKeyDictionary[SecretSource, str] = field(default_factory=WeakKeyDictionary, repr=False)
 
     def reveal(self, source: SecretSource) -> Secret:
@@ -206,7 +210,11 @@ class _RetryingCaller:
         received_at = clock.wall()
         self._check(get.source, answer, received_at)
         value = self._understand(get, answer)
-        return Reading(value, received_at, server_ahead_s(answer.headers.get("date"), sent_at, received_at))
+        date = answer.headers.get("date")
+        ahead_s = server_ahead_s(date, sent_at, received_at)
+        if _http_date(date) is not None:
+            self._context.observer.clock_compared(ahead_s)
+        return Reading(value, received_at, ahead_s)
 
     async def _send(self, get: _ApiRequest[T], headers: Mapping[str, str]) -> HttpResponse:
         api, monotonic = self._context.config().api, self._context.clock.monotonic
@@ -218,7 +226,7 @@ class _RetryingCaller:
                 f"{api.base_url}{get.path}",
                 query={**api.query, **get.query},
                 headers=headers,
-                timeout_s=api.timeout_s or float("inf"),
+                timeout_s=api.timeout_s,
             )
             code = str(answer.status)
         except TransportError as failed:
@@ -248,10 +256,13 @@ class _RetryingCaller:
         try:
             value = get.parse(answer.body)
         except WireError as problem:
-            self._context.observer.schema_drifted(problem.drift)
+            self._report_drift(get.path, problem.drift)
             raise ApiError("bad_payload", str(problem), status=OK, request_id=_request_id(answer)) from None
-        self._context.observer.schema_drifted(getattr(value, "drift", ()))
+        self._report_drift(get.path, getattr(value, "drift", ()), getattr(value, "drift_subjects", ()))
         return value
+
+    def _report_drift(self, path: str, fields: Sequence[str], subjects: Sequence[str] = ()) -> None:
+        self._context.observer.schema_drifted(self._context.drift.new_fields(path, fields, subjects))
 
 
 class WorkApi:

@@ -48,6 +48,21 @@ class State(enum.StrEnum):
 
 LIVE_STATES = (State.QUEUED, State.STARTING, State.ACTIVE, State.STOPPING)
 STATE_BY_WORD = {state.value: state for state in State if state is not State.UNKNOWN}
+DRIFT_FIELDS = (
+    *("depth", "pending", "oldest_queued_at", "workers_polling", "next_page"),
+    *(
+        "id",
+        "state",
+        "environment_id",
+        "data.type",
+        "created_at",
+        "acknowledged_at",
+        "started_at",
+        "latest_heartbeat_at",
+    ),
+    *("stop_requested_at", "stopped_at", "environment.id", "environment.config.type", "environment.created_at"),
+)
+"""Every field that drift may name."""
 ENVIRONMENT_TYPES = frozenset({"self_hosted", "cloud"})
 ITEM_TYPES = frozenset({"session", "healthcheck"})
 
@@ -85,12 +100,13 @@ class WorkItem(msgspec.Struct, frozen=True, gc=False):
 class WorkPage:
     """One page of `list`, in the server's order. `next_cursor` is None on the last page.
 
-    `drift` names the fields whose values this version does not know, once per occurrence.
+    `drift` names the fields whose values this version does not know, once per occurrence; `drift_subjects` the items they stand in.
     """
 
     items: tuple[WorkItem, ...]
     next_cursor: str | None
     drift: tuple[str, ...] = ()
+    drift_subjects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +115,7 @@ class RemoteEnvironment:
     name: str
     self_hosted: bool
     archived: bool
+    created_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +123,7 @@ class EnvironmentPage:
     environments: tuple[RemoteEnvironment, ...]
     next_cursor: str | None
     drift: tuple[str, ...] = ()
+    drift_subjects: tuple[str, ...] = ()
 
 
 class _RawStats(msgspec.Struct):
@@ -139,6 +157,7 @@ class _RawEnvironment(msgspec.Struct):
     name: Any = None
     config: Any = None
     archived_at: Any = None
+    created_at: Any = None
 
 
 class _RawEnvironmentPage(msgspec.Struct):
@@ -175,22 +194,28 @@ def parse_work_page(body: bytes, *, environment_id: str) -> WorkPage:
     """Read a page of `list`. Items of other environments are dropped and counted as drift; raises WireError if all are."""
     raw = _decode(_PAGE, body)
     drift: list[str] = []
-    items = tuple(_work_item(item, drift) for item in raw.data if _belongs(item, environment_id, drift))
+    subjects: list[str] = []
+    items: list[WorkItem] = []
+    for item in raw.data:
+        if _belongs(item, environment_id, drift):
+            items.append(_work_item(item, drift))
+        subjects += [item.id] * (len(drift) - len(subjects))
     if raw.data and not items:
         raise WireError("every item of the page belongs to another environment", drift)
-    return WorkPage(items=items, next_cursor=_next_cursor(raw.next_page, raw.has_more), drift=tuple(drift))
+    return WorkPage(tuple(items), _next_cursor(raw.next_page, raw.has_more), tuple(drift), tuple(subjects))
 
 
 def parse_environment_page(body: bytes) -> EnvironmentPage:
     """Read a page of the organisation's environments. One that can't be named or addressed is dropped as drift."""
     raw = _decode(_ENVIRONMENTS, body)
     drift: list[str] = []
-    environments = (_environment(item, drift) for item in raw.data)
-    return EnvironmentPage(
-        environments=tuple(each for each in environments if each is not None),
-        next_cursor=_next_cursor(raw.next_page, raw.has_more),
-        drift=tuple(drift),
-    )
+    subjects: list[str] = []
+    found: list[RemoteEnvironment] = []
+    for raw_environment in raw.data:
+        environment = _environment(raw_environment, drift)
+        found += [] if environment is None else [environment]
+        subjects += [str(raw_environment.id)[:ID_LENGTH_LIMIT]] * (len(drift) - len(subjects))
+    return EnvironmentPage(tuple(found), _next_cursor(raw.next_page, raw.has_more), tuple(drift), tuple(subjects))
 
 
 def clean_name(text: str) -> str:
@@ -299,4 +324,5 @@ def _environment(raw: _RawEnvironment, drift: list[str]) -> RemoteEnvironment | 
         name=clean_name(raw.name) if isinstance(raw.name, str) else "",
         self_hosted=kind == "self_hosted",
         archived=raw.archived_at is not None,
+        created_at=_instant(raw.created_at, "environment.created_at", drift),
     )

@@ -18,7 +18,7 @@ from exporter.api.client import ApiError, EnvironmentsApi, WorkApi
 from exporter.check.report import EnvironmentList, EnvironmentReport, ItemCount, Report, Trial
 from exporter.environments.discovery import EnvironmentWalk
 from exporter.environments.list_read import wants_smaller_pages
-from exporter.environments.naming import merge
+from exporter.environments.naming import name_environments
 from exporter.listing.ledger import SMALL_PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ async def check_online(context: ApiContext, new_transport: Callable[[], Transpor
     config = context.config()
     check = _OnlineCheck(context, new_transport)
     environment_list, found = await check.environment_list()
-    environments = merge(config.environments, (each for each in found if each.self_hosted and not each.archived))
+    environments = name_environments(config, (each for each in found if each.self_hosted and not each.archived))
     if not config.discovery.enabled:
         environments = environments[: len(config.environments)]
     reports = await check.all_environments(environments, {each.id: each.self_hosted for each in found})
@@ -72,6 +72,7 @@ class _CallTimer:
     def request_throttled(self, source: Source) -> None: ...
     def read_failed(self, source: Source, reason: Reason) -> None: ...
     def schema_drifted(self, fields: Sequence[str]) -> None: ...
+    def clock_compared(self, offset_s: float) -> None: ...
 
 
 class _OnlineCheck:

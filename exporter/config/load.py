@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,7 +141,7 @@ def _api(section: Section, around: _Surroundings) -> ApiConfig:
         client_key_file=client_key_file,
         proxy_url=section.take("proxy_url", proxy_url, default.proxy_url),
         allow_http=allow_http,
-        timeout_s=section.take("timeout", duration_s, default.timeout_s),
+        timeout_s=section.take("timeout", _limit_s, default.timeout_s),
         max_response_bytes=section.take(
             "max_response_bytes", size_bytes(least=1024, most=1024**3), default.max_response_bytes
         ),
@@ -154,7 +155,7 @@ def _api(section: Section, around: _Surroundings) -> ApiConfig:
 def _scrape(section: Section) -> ScrapeConfig:
     default = ScrapeConfig()
     return ScrapeConfig(
-        timeout_s=section.take("timeout", duration_s, default.timeout_s),
+        timeout_s=section.take("timeout", _limit_s, default.timeout_s),
         timeout_offset_s=section.take("timeout_offset", duration_s, default.timeout_offset_s),
         min_interval_s=section.take("min_interval", duration_s, default.min_interval_s),
         max_age_s=section.take("max_age", duration_s, default.max_age_s),
@@ -175,6 +176,7 @@ def _work(section: Section) -> WorkConfig:
     return WorkConfig(
         heartbeat_overdue_s=section.take("heartbeat_overdue", duration_s, default.heartbeat_overdue_s),
         duration_buckets=section.take("duration_buckets", rising_numbers, default.duration_buckets),
+        wait_objective_s=section.take("wait_objective", duration_s, default.wait_objective_s),
     )
 
 
@@ -205,6 +207,7 @@ def _environment(section: Section, around: _Surroundings) -> EnvironmentConfig:
         name=section.take("name", _name, environment_id),
         environment_key=_secret(section, "environment_key", around),
         worker_mode=section.take("worker_mode", choice("always_on", "webhook", "unknown"), "unknown"),
+        wait_objective_s=section.take("wait_objective", duration_s, None),
     )
 
 
@@ -227,6 +230,11 @@ def _note_doubles(sections: list[Section], environments: tuple[EnvironmentConfig
             section.note("name", f"the same as the id of {same_id.place}")
         elif environment.name != environment.id and ENVIRONMENT_ID.fullmatch(environment.name):
             section.note("name", "looks like an environment's id: only that environment may be called so")
+
+
+def _limit_s(node: yaml.Node) -> float:
+    """Return a longest duration; 0 sets no limit."""
+    return duration_s(node) or math.inf
 
 
 def _name(node: yaml.Node) -> str:

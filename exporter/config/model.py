@@ -31,6 +31,8 @@ DISCOVERY_LEAST_INTERVAL_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiConfig:
+    """`timeout_s` is infinite where there is no limit."""
+
     base_url: str = "https://api.anthropic.com/v1"
     api_key: SecretSource | None = None
     auth_style: AuthStyle = "x-api-key"
@@ -51,6 +53,8 @@ class ApiConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScrapeConfig:
+    """`timeout_s` is infinite where there is no limit."""
+
     timeout_s: float = 9.0
     timeout_offset_s: float = 0.5
     min_interval_s: float = 10.0
@@ -67,7 +71,11 @@ class ListingConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkConfig:
     heartbeat_overdue_s: float = 90.0
-    duration_buckets: tuple[float, ...] = (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
+    duration_buckets: tuple[float, ...] = (
+        *(1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 450, 600, 900),
+        *(1200, 1800, 2700, 3600, 5400, 7200, 14400),
+    )
+    wait_objective_s: float = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,12 +86,16 @@ class DiscoveryConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentConfig:
-    """One environment of the file. `id` matches `env_[A-Za-z0-9_]{1,96}`; `name` is unique within a `Config`."""
+    """One environment of the file. `id` matches `env_[A-Za-z0-9_]{1,96}`; `name` is unique within a `Config`.
+
+    `wait_objective_s`: None for that of `work`.
+    """
 
     id: str
     name: str
     environment_key: SecretSource | None = None
     worker_mode: WorkerMode = "unknown"
+    wait_objective_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ The background goes on with what no scrape waits for: the slow walk through the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
@@ -119,7 +119,9 @@ class ListReader:
         contradictions = listing.contradictions - self._contradictions
         self._contradictions = listing.contradictions
         self._has_been_complete = self._has_been_complete or listing.complete
-        self._context.observer.schema_drifted(self._tally.observe(self._ledger.take_transitions()))
+        objective_s = self._state.environment().wait_objective_s
+        drift = self._tally.observe(self._ledger.take_transitions(), wait_objective_s=objective_s)
+        self._context.observer.schema_drifted(drift)
         if read.failure is not None:
             self._state.fail(read.failure)
         elif contradictions > MOST_CONTRADICTIONS and not listing.complete:
@@ -232,5 +234,4 @@ class _ListRead:
 
 def _work(listing: Listing, read: _ListRead, newest: _Answer) -> Work:
     times = read_times(read.began_at, newest.page, newest.at)
-    work = Work(listing, times)
-    return replace(work, times=replace(times, read_at=round(times.read_at - (newest.at - work.oldest_read_at), 3)))
+    return Work(listing, times if listing.oldest_read_at is None else times.moved_to(listing.oldest_read_at))

@@ -1,39 +1,76 @@
-"""Which environments are exported, and under which names: those of the file, and those that discovery has found."""
+"""Which environments are exported, and under which names: a function of the configuration and the list of environments.
+
+No name depends on what was exported before, so that two replicas, and a process before and after its restart, agree.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from exporter.config.model import ENVIRONMENT_ID
+from exporter.config.model import ENVIRONMENT_ID, NAME_LENGTH_LIMIT
 from exporter.environments.snapshot import Environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from exporter.api.wire import RemoteEnvironment
-    from exporter.config.model import EnvironmentConfig
+    from exporter.config.model import Config, EnvironmentConfig
+
+SUFFIX_LENGTH = 6
 
 
-def merge(
-    configured: Sequence[EnvironmentConfig],
-    found: Iterable[RemoteEnvironment],
-    exported: Iterable[Environment] = (),
-) -> tuple[Environment, ...]:
-    """Name every environment uniquely: the file's names first, then those already exported, then new ones by id.
+def name_environments(config: Config, found: Iterable[RemoteEnvironment]) -> tuple[Environment, ...]:
+    """Return the environments of the file, then those found besides, each under a name of its own.
 
-    An environment whose name is taken is named by its id. A name that looks like an id is never given, neither here nor in the
-    file, so an id is always free for its own environment.
+    The file's names come first. Of found ones with the same name the oldest keeps it, and the others get the end of their id
+    behind it. A name that looks like an id is not used, so an id is always free for its own environment.
     """
-    ours = [Environment(id=each.id, name=each.name, worker_mode=each.worker_mode) for each in configured]
-    taken = {each.name for each in ours}
-    name_by_id = {each.id: each.name for each in exported if each.origin == "discovery"}
-    known_ids = {each.id for each in ours}
-    new_by_id = {each.id: each for each in found if each.id not in known_ids}
-    theirs = sorted(new_by_id.values(), key=lambda each: each.id)
-    theirs.sort(key=lambda each: name_by_id.get(each.id) != each.name)
-    for each in theirs:
-        usable = each.name and each.name not in taken and not ENVIRONMENT_ID.fullmatch(each.name)
-        name = each.name if usable else each.id
-        taken.add(name)
-        ours.append(Environment(id=each.id, name=name, origin="discovery"))
-    return tuple(ours)
+    workspace_id, objective_s = config.api.workspace_id or "", config.work.wait_objective_s
+    configured = [_configured(each, workspace_id, objective_s) for each in config.environments]
+    known_ids = {each.id for each in configured}
+    others = {each.id: each for each in found if each.id not in known_ids}
+    name_by_id = _names(others.values(), taken={each.name for each in configured})
+    return (
+        *configured,
+        *(
+            Environment(id=key, name=name, origin="discovery", workspace_id=workspace_id, wait_objective_s=objective_s)
+            for key, name in sorted(name_by_id.items())
+        ),
+    )
+
+
+def _configured(environment: EnvironmentConfig, workspace_id: str, objective_s: float) -> Environment:
+    own = environment.wait_objective_s
+    return Environment(
+        id=environment.id,
+        name=environment.name,
+        worker_mode=environment.worker_mode,
+        workspace_id=workspace_id,
+        wait_objective_s=objective_s if own is None else own,
+    )
+
+
+def _names(environments: Iterable[RemoteEnvironment], taken: set[str]) -> dict[str, str]:
+    by_age = sorted(environments, key=lambda each: (math.inf if each.created_at is None else each.created_at, each.id))
+    name_by_id = {each.id: each.id for each in by_age}
+    usable = [each for each in by_age if each.name and not ENVIRONMENT_ID.fullmatch(each.name)]
+    for each in usable:
+        if each.name not in taken:
+            taken.add(each.name)
+            name_by_id[each.id] = each.name
+    for each in usable:
+        if name_by_id[each.id] != each.name:
+            name_by_id[each.id] = _with_suffix(each, taken)
+            taken.add(name_by_id[each.id])
+    return name_by_id
+
+
+def _with_suffix(environment: RemoteEnvironment, taken: set[str]) -> str:
+    """Return the name with as much of the id's end as makes it unique."""
+    for length in range(SUFFIX_LENGTH, len(environment.id) + 1):
+        suffix = f"-{environment.id[-length:]}"
+        name = environment.name[: NAME_LENGTH_LIMIT - len(suffix)] + suffix
+        if name not in taken:
+            return name
+    return environment.id

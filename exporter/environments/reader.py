@@ -125,7 +125,7 @@ class EnvironmentReader:
         """Show no numbers after a defect of the exporter's own, and log where it is."""
         self._context.log.error("read_broke", environment_id=self.environment.id, exception=defect)
         for state in (self._stats, self._list):
-            state.fail(ApiError("protocol", "a defect of the exporter; its log says more"))
+            state.fail(ApiError("internal", "a defect of the exporter; its log says more"))
             state.end()
 
     async def aclose(self) -> None:
@@ -139,7 +139,7 @@ class EnvironmentReader:
         queue, work = self._stats.shown(late=late), self._list.shown(late=late)
         queue = queue if queue and self._is_current(queue.times.monotonic_at, asked_at) else None
         listing_enabled = self._context.config().listing.enabled
-        work = work if work and listing_enabled and self._is_current(work.oldest_read_at, asked_at) else None
+        work = work if work and listing_enabled and self._is_current(work.times.monotonic_at, asked_at) else None
         problem = self._stats.problem
         if self._list.problem is not None and self._is_not_self_hosted(self._list.problem.reason):
             problem, queue = replace(self._list.problem, text=NOT_SELF_HOSTED), None

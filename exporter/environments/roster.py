@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.api.client import WorkApi
-from exporter.environments.naming import merge
+from exporter.environments.naming import name_environments
 from exporter.environments.reader import EnvironmentReader
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from exporter.api.transport import Transport
     from exporter.api.wire import RemoteEnvironment
     from exporter.config.model import Config
+    from exporter.config.secret import SecretSource
     from exporter.environments.snapshot import Environment
 
 
@@ -40,14 +41,16 @@ class Roster:
 
     def apply(self, config: Config, found: Iterable[RemoteEnvironment]) -> list[EnvironmentReader]:
         """Export what the configuration and discovery name now. Return the readers that are no longer needed."""
-        environments = merge(config.environments, found, [reader.environment for reader in self.readers])
+        environments = name_environments(config, found)
         before, memorable_before = self._reader_by_id, self._memorable_by_id
         self._reader_by_id, self._memorable_by_id = {}, {}
+        key_by_id = {each.id: each.environment_key for each in config.environments}
         for environment in environments:
-            memorable = _memorable(config, environment)
+            key = key_by_id.get(environment.id)
+            memorable = _memorable(config, key)
             reader = before.get(environment.id)
             if reader is None or memorable != memorable_before[environment.id]:
-                reader = self._new_reader(config, environment)
+                reader = self._new_reader(environment, key)
             else:
                 reader.environment = environment
             self._reader_by_id[environment.id] = reader
@@ -55,15 +58,13 @@ class Roster:
         kept = {id(reader) for reader in self.readers}
         return [reader for reader in before.values() if id(reader) not in kept]
 
-    def _new_reader(self, config: Config, environment: Environment) -> EnvironmentReader:
-        keys = {each.id: each.environment_key for each in config.environments}
-        api = WorkApi(environment.id, self._context, self._new_transport(), environment_key=keys.get(environment.id))
+    def _new_reader(self, environment: Environment, key: SecretSource | None) -> EnvironmentReader:
+        api = WorkApi(environment.id, self._context, self._new_transport(), environment_key=key)
         return EnvironmentReader(environment, api, self._context)
 
 
-def _memorable(config: Config, environment: Environment) -> object:
+def _memorable(config: Config, key: SecretSource | None) -> object:
     """Return what a reader's memory rests on: where it changes, what is remembered may be of something else."""
     api = config.api
-    keys = {each.id: repr(each.environment_key) for each in config.environments}
-    credentials = (repr(api.api_key), keys.get(environment.id))
+    credentials = (repr(api.api_key), repr(key))
     return (api.base_url, api.workspace_id, api.query, credentials, config.listing, config.work.duration_buckets)

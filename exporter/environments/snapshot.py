@@ -17,20 +17,24 @@ Origin = Literal["config", "discovery"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """An environment that is exported. `name` is unique among those exported at the same time."""
+    """An environment that is exported. `name` is unique among those exported at the same time.
+
+    `wait_objective_s`: an item shall be acknowledged within it. `workspace_id` is empty where none is configured.
+    """
 
     id: str
     name: str
     worker_mode: WorkerMode = "unknown"
     origin: Origin = "config"
+    workspace_id: str = ""
+    wait_objective_s: float = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadTimes:
     """When and how numbers were read.
 
-    `read_at`: the exporter's wall clock. `server_at`: the same instant on the server's clock, `monotonic_at` on the monotonic
-    one: together they give the server's time later, whatever the wall clock does meanwhile.
+    `read_at`: the exporter's wall clock. `server_at`: the same instant on the server's clock, `monotonic_at` on the monotonic one.
     """
 
     read_at: float
@@ -38,8 +42,15 @@ class ReadTimes:
     monotonic_at: float
     duration_s: float
 
-    def server_now(self, monotonic: float) -> float:
-        return self.server_at + (monotonic - self.monotonic_at)
+    def moved_to(self, monotonic_at: float) -> ReadTimes:
+        """Return the same read at another instant."""
+        by_s = monotonic_at - self.monotonic_at
+        return ReadTimes(
+            read_at=round(self.read_at + by_s, 3),
+            server_at=self.server_at + by_s,
+            monotonic_at=monotonic_at,
+            duration_s=self.duration_s,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +61,10 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """`times.read_at` is the oldest read that the counts rest on; the other times are those of the newest."""
+    """`times` are those of the oldest read that the counts rest on."""
 
     listing: Listing
     times: ReadTimes
-
-    @property
-    def oldest_read_at(self) -> float:
-        """When the oldest read was that the counts rest on, on the monotonic clock."""
-        oldest = self.listing.oldest_read_at
-        return self.times.monotonic_at if oldest is None else oldest
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class SourceState(Generic[V]):
         self._reading = False
         self._last_logged_reason: Reason | None = None
         self._context = context
-        self._environment = environment
+        self.environment = environment
         self._explain = explain
 
     def is_due(self, within_s: float) -> bool:
@@ -58,7 +58,7 @@ class SourceState(Generic[V]):
 
     def shown(self, *, late: bool) -> V | None:
         """Return the value that may be shown; `late`: to somebody whose wait for the read under way has ended."""
-        return None if (late and self._reading) or self.problem is not None else self.value
+        return None if late and self._reading else self.value
 
     def begin(self) -> None:
         self._reading = True
@@ -94,12 +94,11 @@ class SourceState(Generic[V]):
 
     def fail(self, failed: ApiError) -> None:
         self._context.observer.read_failed(self.name, failed.reason)
-        if failed.reason == "rate_limited":
-            return  # the wait concerns everybody: what was known stays, as for all others
         since = self._context.clock.wall() if self.problem is None else self.problem.since
-        self.value = None
         self.problem = Problem(failed.reason, self._explain(failed), since, failed.status, failed.request_id)
-        self._log_change()
+        if failed.reason != "rate_limited":  # that wait concerns everybody: what was known stays, as for all others
+            self.value = None
+            self._log_change()
 
     def _log_change(self) -> None:
         """Log when the source starts to fail, fails for another reason, or recovers; not at every read."""
@@ -108,7 +107,7 @@ class SourceState(Generic[V]):
         if reason == self._last_logged_reason:
             return
         self._last_logged_reason = reason
-        environment, log = self._environment(), self._context.log
+        environment, log = self.environment(), self._context.log
         fields = {"environment_id": environment.id, "environment_name": environment.name, "source": self.name}
         if problem is None:
             log.info("read_recovered", **fields)

@@ -38,6 +38,7 @@ class HistogramView:
 @dataclass(frozen=True, slots=True)
 class TallyView:
     created: int
+    acknowledged_in_time: int
     finished_by_outcome: Mapping[Outcome, int]
     queue_wait: HistogramView
     startup: HistogramView
@@ -65,6 +66,7 @@ class Tally:
     def __init__(self, buckets: Sequence[float]) -> None:
         bounds_s = tuple(buckets)
         self._created = 0
+        self._acknowledged_in_time = 0
         self._finished_by_outcome: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
         self._queue_wait = _Histogram(bounds_s)
         self._startup = _Histogram(bounds_s)
@@ -72,12 +74,12 @@ class Tally:
         self._stop = _Histogram(bounds_s)
         self._view: TallyView | None = None
 
-    def observe(self, transitions: Iterable[Transition]) -> tuple[str, ...]:
+    def observe(self, transitions: Iterable[Transition], *, wait_objective_s: float) -> tuple[str, ...]:
         """Count the transitions. Answers drift: for each duration that is negative, the field of its later instant."""
         counted = list(transitions)
         if counted:
             self._view = None
-        return tuple(field for transition in counted for field in self._count(transition))
+        return tuple(field for transition in counted for field in self._count(transition, wait_objective_s))
 
     def view(self) -> TallyView:
         """Answer what has been counted; the same view again while nothing is added."""
@@ -88,6 +90,7 @@ class Tally:
     def _new_view(self) -> TallyView:
         return TallyView(
             created=self._created,
+            acknowledged_in_time=self._acknowledged_in_time,
             finished_by_outcome=dict(self._finished_by_outcome),
             queue_wait=self._queue_wait.view(),
             startup=self._startup.view(),
@@ -95,12 +98,13 @@ class Tally:
             stop=self._stop.view(),
         )
 
-    def _count(self, transition: Transition) -> Iterator[str]:
+    def _count(self, transition: Transition, wait_objective_s: float) -> Iterator[str]:
         item = transition.item
         match transition.step:
             case Step.CREATED:
                 self._created += 1
             case Step.ACKNOWLEDGED:
+                self._acknowledged_in_time += _is_within(wait_objective_s, item.created_at, item.acknowledged_at)
                 yield from _observe(self._queue_wait, item.created_at, item.acknowledged_at, "acknowledged_at")
             case Step.STARTED:
                 yield from _observe(self._startup, item.acknowledged_at, item.started_at, "started_at")
@@ -122,6 +126,10 @@ def _observe(histogram: _Histogram, since: float | None, until: float | None, fi
         yield field
     else:
         histogram.observe(until - since)
+
+
+def _is_within(limit_s: float, since: float | None, until: float | None) -> bool:
+    return since is not None and until is not None and 0 <= until - since <= limit_s
 
 
 def _outcome(item: WorkItem) -> Outcome:

@@ -38,7 +38,7 @@ QUEUE_PENDING = _environment("queue_pending", "gauge", "Work items claimed by a 
 QUEUE_OLDEST_AGE = _environment(
     "queue_oldest_age_seconds",
     "gauge",
-    "Age of the oldest work item waiting, or claimed and not acknowledged; 0 when there is none.",
+    "Age, when it was read, of the oldest work item waiting, or claimed and not acknowledged; 0 when there is none.",
 )
 QUEUE_OLDEST_TIMESTAMP = _environment(
     "queue_oldest_timestamp_seconds",
@@ -57,18 +57,18 @@ WORK_ITEMS = _environment(
 WORK_OLDEST_AGE = _environment(
     "work_oldest_age_seconds",
     "gauge",
-    "Longest time a work item has now been in a live state; 0 when none is in it.",
+    "Longest time a work item had been in a live state when it was read; 0 when none was in it.",
     "state",
 )
 WORK_HEARTBEAT_OLDEST_AGE = _environment(
     "work_heartbeat_oldest_age_seconds",
     "gauge",
-    "Age of the oldest latest heartbeat among active work items; 0 when none is active.",
+    "Age, when it was read, of the oldest latest heartbeat among active work items; 0 when none was active.",
 )
 WORK_HEARTBEAT_OVERDUE = _environment(
     "work_heartbeat_overdue_items",
     "gauge",
-    "Active work items whose latest heartbeat is older than the configured limit.",
+    "Active work items whose latest heartbeat was older than the configured limit when it was read.",
 )
 WORK_QUEUE_WAIT = _environment("work_queue_wait_seconds", "histogram", "Time from creation to acknowledgement.")
 WORK_STARTUP = _environment("work_startup_seconds", "histogram", "Time from acknowledgement to start.")
@@ -76,6 +76,13 @@ WORK_RUN = _environment("work_run_seconds", "histogram", "Time from start to sto
 WORK_STOP = _environment("work_stop_seconds", "histogram", "Time from the request to stop to the stop.")
 WORK_CREATED = _environment(
     "work_created_total", "counter", "Work items first seen since the exporter started reading the environment."
+)
+WORK_ACKNOWLEDGED = _environment("work_acknowledged_total", "counter", "Work items acknowledged.")
+WORK_ACKNOWLEDGED_IN_TIME = _environment(
+    "work_acknowledged_in_time_total", "counter", "Work items acknowledged within the environment's wait objective."
+)
+WORK_WAIT_OBJECTIVE = _environment(
+    "work_wait_objective_seconds", "gauge", "Time within which a work item shall be acknowledged."
 )
 WORK_FINISHED = _environment("work_finished_total", "counter", "Work items seen to stop, by outcome.", "outcome")
 
@@ -91,15 +98,26 @@ DATA_TIMESTAMP = _environment(
     "Unix time at which the numbers shown were read, by source; for the list the oldest read the counts rest on.",
     "source",
 )
+DATA_AGE = _environment(
+    "data_age_seconds", "gauge", "How long ago the numbers shown were read, by source, on one clock alone.", "source"
+)
+READ_FAILURE = _environment(
+    "read_failure",
+    "gauge",
+    "1 for the reason for which the source can't be read now; absent while it can.",
+    "source",
+    "reason",
+)
 SCRAPE_DURATION = _environment(
     "scrape_duration_seconds", "gauge", "How long the last read of the source took.", "source"
 )
 ENVIRONMENT_INFO = _environment(
     "environment_info",
     "gauge",
-    "Always 1; how the environment's workers are run and where it was learnt of.",
+    "Always 1; how the environment's workers are run, where it was learnt of, and its workspace where one is configured.",
     "worker_mode",
     "origin",
+    "workspace_id",
 )
 
 EXPORTER_BUILD_INFO = _exporter("build_info", "gauge", "Always 1; the version that runs.", "version", "python_version")
@@ -127,6 +145,11 @@ API_RETRY_AFTER = _exporter(
     "gauge",
     "Unix time before which no API call is sent; absent when none is being waited for.",
 )
+API_CLOCK_OFFSET = _exporter(
+    "api_clock_offset_seconds",
+    "gauge",
+    "The API's clock minus the exporter's, as far as the Date header tells; absent until one was received.",
+)
 CONFIG_RELOAD_SUCCESSFUL = _exporter(
     "config_last_reload_successful", "gauge", "1 if the last attempt to load the configuration succeeded."
 )
@@ -150,9 +173,12 @@ WORK = (
     WORK_RUN,
     WORK_STOP,
     WORK_CREATED,
+    WORK_ACKNOWLEDGED,
+    WORK_ACKNOWLEDGED_IN_TIME,
+    WORK_WAIT_OBJECTIVE,
     WORK_FINISHED,
 )
-READING = (UP, LIST_UP, DATA_TIMESTAMP, SCRAPE_DURATION, ENVIRONMENT_INFO)
+READING = (UP, LIST_UP, DATA_TIMESTAMP, DATA_AGE, READ_FAILURE, SCRAPE_DURATION, ENVIRONMENT_INFO)
 EXPORTER = (
     EXPORTER_BUILD_INFO,
     API_REQUESTS,
@@ -162,6 +188,7 @@ EXPORTER = (
     API_BUDGET_LIMIT,
     API_BUDGET_AVAILABLE,
     API_RETRY_AFTER,
+    API_CLOCK_OFFSET,
     CONFIG_RELOAD_SUCCESSFUL,
     CONFIG_RELOAD_TIMESTAMP,
     SCHEMA_DRIFT,

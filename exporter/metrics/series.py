@@ -19,7 +19,7 @@ from exporter.metrics import catalogue as m
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from exporter.environments.snapshot import Environment, Queue, ReadTimes, Snapshot, Work
+    from exporter.environments.snapshot import Environment, Problem, Queue, ReadTimes, Snapshot, Work
     from exporter.listing.tally import HistogramView
 
 MetricFamily: TypeAlias = Any
@@ -30,7 +30,7 @@ Row = tuple[m.Metric, tuple[str, ...], float]
 
 @dataclass(frozen=True, slots=True)
 class Families:
-    """What a set of snapshots shows, ages being those at `monotonic`.
+    """What a set of snapshots shows at `monotonic`.
 
     Iterated, it yields each of the library's families once, with the series of every environment. `series` gives the same
     without building them: a scrape of 1,000 environments has 90,000 series.
@@ -75,13 +75,16 @@ def _family(metric: m.Metric) -> MetricFamily:
 def _rows(snapshot: Snapshot, monotonic: float, heartbeat_overdue_s: float) -> Iterator[Row]:
     yield from _reading_rows(snapshot)
     if snapshot.queue is not None:
-        yield from _queue_rows(snapshot.queue, snapshot.queue.times.server_now(monotonic))
-        yield from _times_rows("stats", snapshot.queue.times)
+        yield from _queue_rows(snapshot.queue)
+        yield from _times_rows("stats", snapshot.queue.times, monotonic)
     if snapshot.work is not None:
-        yield from _work_rows(snapshot.work, snapshot.work.times.server_now(monotonic), heartbeat_overdue_s)
-        yield from _times_rows("list", snapshot.work.times)
+        yield from _work_rows(snapshot.work, heartbeat_overdue_s)
+        yield m.WORK_WAIT_OBJECTIVE, (), snapshot.environment.wait_objective_s
+        yield from _times_rows("list", snapshot.work.times, monotonic)
     if snapshot.tally is not None:
         yield m.WORK_CREATED, (), snapshot.tally.created
+        yield m.WORK_ACKNOWLEDGED, (), snapshot.tally.queue_wait.count
+        yield m.WORK_ACKNOWLEDGED_IN_TIME, (), snapshot.tally.acknowledged_in_time
         for outcome, count in snapshot.tally.finished_by_outcome.items():
             yield m.WORK_FINISHED, (outcome,), count
 
@@ -90,35 +93,44 @@ def _reading_rows(snapshot: Snapshot) -> Iterator[Row]:
     yield m.UP, (), float(snapshot.queue is not None)
     if snapshot.listing_enabled:
         yield m.LIST_UP, (), float(snapshot.work is not None)
-    yield m.ENVIRONMENT_INFO, (snapshot.environment.worker_mode, snapshot.environment.origin), 1.0
+        yield from _failure_rows("list", snapshot.work_problem)
+    yield from _failure_rows("stats", snapshot.queue_problem)
+    environment = snapshot.environment
+    yield m.ENVIRONMENT_INFO, (environment.worker_mode, environment.origin, environment.workspace_id), 1.0
 
 
-def _times_rows(source: str, times: ReadTimes) -> Iterator[Row]:
+def _failure_rows(source: str, problem: Problem | None) -> Iterator[Row]:
+    if problem is not None:
+        yield m.READ_FAILURE, (source, problem.reason), 1.0
+
+
+def _times_rows(source: str, times: ReadTimes, monotonic: float) -> Iterator[Row]:
     yield m.DATA_TIMESTAMP, (source,), times.read_at
+    yield m.DATA_AGE, (source,), max(0.0, monotonic - times.monotonic_at)
     yield m.SCRAPE_DURATION, (source,), times.duration_s
 
 
-def _queue_rows(queue: Queue, server_now: float) -> Iterator[Row]:
+def _queue_rows(queue: Queue) -> Iterator[Row]:
     stats = queue.stats
     yield m.QUEUE_DEPTH, (), stats.depth
     yield m.QUEUE_PENDING, (), stats.pending
     if stats.oldest_legible:
-        yield m.QUEUE_OLDEST_AGE, (), _age_s(stats.oldest_queued_at, server_now)
+        yield m.QUEUE_OLDEST_AGE, (), _age_s(stats.oldest_queued_at, queue.times)
     if stats.oldest_queued_at is not None:
         yield m.QUEUE_OLDEST_TIMESTAMP, (), stats.oldest_queued_at
     if stats.workers_polling is not None:
         yield m.WORKERS_POLLING, (), stats.workers_polling
 
 
-def _work_rows(work: Work, server_now: float, heartbeat_overdue_s: float) -> Iterator[Row]:
-    listing = work.listing
+def _work_rows(work: Work, heartbeat_overdue_s: float) -> Iterator[Row]:
+    listing, times = work.listing, work.times
     for state in State:
         yield m.WORK_ITEMS, (state.value,), listing.count_by_state[state]
     for state in LIVE_STATES:
-        yield m.WORK_OLDEST_AGE, (state.value,), _age_s(listing.oldest_at_by_state[state], server_now)
+        yield m.WORK_OLDEST_AGE, (state.value,), _age_s(listing.oldest_at_by_state[state], times)
     oldest = listing.heartbeats[0] if listing.heartbeats else None
-    yield m.WORK_HEARTBEAT_OLDEST_AGE, (), _age_s(oldest, server_now)
-    yield m.WORK_HEARTBEAT_OVERDUE, (), bisect_left(listing.heartbeats, server_now - heartbeat_overdue_s)
+    yield m.WORK_HEARTBEAT_OLDEST_AGE, (), _age_s(oldest, times)
+    yield m.WORK_HEARTBEAT_OVERDUE, (), bisect_left(listing.heartbeats, times.server_at - heartbeat_overdue_s)
 
 
 def _histograms(snapshot: Snapshot) -> Iterator[tuple[m.Metric, HistogramView]]:
@@ -135,8 +147,9 @@ def _buckets(histogram: HistogramView) -> list[tuple[str, float]]:
     return list(zip(bounds, histogram.cumulative_counts, strict=True))
 
 
-def _age_s(since: float | None, server_now: float) -> float:
-    return 0.0 if since is None else max(0.0, server_now - since)
+def _age_s(since: float | None, times: ReadTimes) -> float:
+    """Return the age at the read: whether the item is still there afterwards is not known, so it does not grow."""
+    return 0.0 if since is None else max(0.0, times.server_at - since)
 
 
 def go_string(number: float) -> str:

@@ -18,6 +18,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from exporter import __version__
 from exporter.api.client import REASONS, SOURCES
+from exporter.api.wire import DRIFT_FIELDS
 from exporter.metrics import catalogue
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class Telemetry:
         self._durations = Histogram(
             duration.name, duration.help, duration.labels, buckets=REQUEST_BUCKETS_S, registry=registry
         )
+        for field in DRIFT_FIELDS:
+            self._drift.labels(field)
         for source in SOURCES:
             self._throttled.labels(source)
             self._durations.labels(source)
@@ -61,6 +64,8 @@ class Telemetry:
         build_info.labels(__version__, platform.python_version()).set(1)
         self._reload_successful = _gauge(catalogue.CONFIG_RELOAD_SUCCESSFUL, registry)
         self._reload_timestamp = _gauge(catalogue.CONFIG_RELOAD_TIMESTAMP, registry)
+        self._registry = registry
+        self._clock_offset: Gauge | None = None
 
     def request_sent(self, source: Source, code: str, duration_s: float) -> None:
         self._requests.labels(source, code).inc()
@@ -75,6 +80,12 @@ class Telemetry:
     def schema_drifted(self, fields: Sequence[str]) -> None:
         for field in fields:
             self._drift.labels(field).inc()
+
+    def clock_compared(self, offset_s: float) -> None:
+        """Show how far the API's clock is ahead of the exporter's; without an answer there is no such series."""
+        if self._clock_offset is None:
+            self._clock_offset = _gauge(catalogue.API_CLOCK_OFFSET, self._registry)
+        self._clock_offset.set(offset_s)
 
     def config_loaded(self, *, at: float) -> None:
         """Show that a configuration came into force; `at`: seconds since 1970."""

@@ -182,7 +182,7 @@ def scrape_timeout_s(header: str | None, config: Config) -> float:
     except ValueError:
         scraper_s = math.nan
     if not (math.isfinite(scraper_s) and scraper_s > 0):
-        return config.scrape.timeout_s or math.inf
+        return config.scrape.timeout_s
     return max(scraper_s - config.scrape.timeout_offset_s, scraper_s / 2)
 
 

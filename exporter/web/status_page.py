@@ -161,9 +161,9 @@ def _row(snapshot: Snapshot, wall: float, monotonic: float) -> Markup:
     link = tag("a", environment.name, href=f"/probe?target={quote(environment.id, safe='')}")
     cells = [
         tag("th", link, tag("small", environment.id), scope="row"),
-        _text_cell("State", _state(snapshot, wall)),
-        *_numbers(snapshot.queue, monotonic),
-        _text_cell("Work listed", _listed(snapshot, wall)),
+        _text_cell("State", _state(snapshot, wall, monotonic)),
+        *_numbers(snapshot.queue),
+        _text_cell("Work listed", _listed(snapshot, wall, monotonic)),
     ]
     return tag("tr", *cells)
 
@@ -172,9 +172,9 @@ def _text_cell(label: str, content: Markup) -> Markup:
     return tag("td", tag("div", content), class_="text", data_label=label)
 
 
-def _state(snapshot: Snapshot, wall: float) -> Markup:
+def _state(snapshot: Snapshot, wall: float, monotonic: float) -> Markup:
     if snapshot.queue is not None:
-        read = f"read {_span(wall - snapshot.queue.times.read_at)} ago"
+        read = f"read {_span(monotonic - snapshot.queue.times.monotonic_at)} ago"
         return Markup(tag("b", "up", class_="good") + tag("small", read))
     if snapshot.queue_problem is None:
         return Markup(tag("b", "no numbers", class_="wait") + tag("small", NOT_READ))
@@ -190,24 +190,22 @@ def _failure(word: str, problem: Problem, wall: float) -> Markup:
     )
 
 
-def _numbers(queue: Queue | None, monotonic: float) -> Iterator[Markup]:
+def _numbers(queue: Queue | None) -> Iterator[Markup]:
     values = ("", "", "", "")
     if queue is not None:
         stats = queue.stats
-        waited_s = (
-            None if stats.oldest_queued_at is None else queue.times.server_now(monotonic) - stats.oldest_queued_at
-        )
+        waited_s = None if stats.oldest_queued_at is None else queue.times.server_at - stats.oldest_queued_at
         workers = "unknown" if stats.workers_polling is None else f"{stats.workers_polling:,}"
         values = (f"{stats.depth:,}", f"{stats.pending:,}", "none" if waited_s is None else _span(waited_s), workers)
     for label, value in zip(COLUMNS[2:6], values, strict=True):
         yield tag("td", value, class_="number", data_label=label)
 
 
-def _listed(snapshot: Snapshot, wall: float) -> Markup:
+def _listed(snapshot: Snapshot, wall: float, monotonic: float) -> Markup:
     if not snapshot.listing_enabled:
         return tag("span", "off")
     if snapshot.work is not None:
-        return _counts(snapshot.work, wall)
+        return _counts(snapshot.work, monotonic)
     if snapshot.work_problem is None:
         return tag("b", "not complete", class_="wait")
     if snapshot.queue_problem is not None and snapshot.queue_problem.reason == snapshot.work_problem.reason:
@@ -215,10 +213,11 @@ def _listed(snapshot: Snapshot, wall: float) -> Markup:
     return _failure("failed", snapshot.work_problem, wall)
 
 
-def _counts(work: Work, wall: float) -> Markup:
+def _counts(work: Work, monotonic: float) -> Markup:
     counts = [f"{count:,} {state.value}" for state, count in work.listing.count_by_state.items() if count]
     return Markup(
-        tag("span", ", ".join(counts) or "nothing") + tag("small", f"read {_span(wall - work.times.read_at)} ago")
+        tag("span", ", ".join(counts) or "nothing")
+        + tag("small", f"read {_span(monotonic - work.times.monotonic_at)} ago")
     )
 
 

@@ -49,6 +49,8 @@ class TransitionDetector:
     def schema_drifted(self, fields: Sequence[str]) -> None:
         self.drifted += fields
 
+    def clock_compared(self, offset_s: float) -> None: ...
+
 
 @dataclass
 class Surroundings:

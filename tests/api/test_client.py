@@ -272,13 +272,6 @@ async def test_each_call_says_what_the_api_needs_and_no_more() -> None:
     ]
 
 
-async def test_a_timeout_of_zero_leaves_the_scrape_s_deadline_alone() -> None:
-    around, script = Surroundings(), Script([answer()])
-    around.change(timeout_s=0.0)
-    await outcome_of(work_api(around, script))
-    assert script.sent[0].timeout_s == float("inf")
-
-
 @pytest.mark.parametrize(
     "environment_id",
     [
@@ -347,6 +340,14 @@ async def test_what_this_version_does_not_know_is_told() -> None:
     wrong = Script([answer(body=b'{"depth":-1,"pending":0}')])
     assert await outcome_of(work_api(around, wrong)) is not None
     assert around.witness.drifted == ["oldest_queued_at", "depth"]
+
+
+async def test_an_item_that_is_read_again_is_not_counted_again_as_unknown() -> None:
+    body = b'{"data":[{"id":"w1","state":"new","data":{"type":"session"}}]}'
+    around, script = Surroundings(), Script([answer(body=body)])
+    for _ in range(3):
+        await work_api(around, script).page(None, 100, LIST_TURN)
+    assert around.witness.drifted == ["state"]
 
 
 @pytest.mark.parametrize("fault", ["timeout", "connect", "tls", "protocol", "too_large"])

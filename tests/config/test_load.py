@@ -1,4 +1,5 @@
 import dataclasses
+import math
 import os
 import re
 from pathlib import Path
@@ -64,7 +65,11 @@ def test_a_file_that_says_nothing_else_has_the_documented_defaults() -> None:
         listing=ListingConfig(enabled=True, page_size=1000, resync_interval_s=3600.0),
         work=WorkConfig(
             heartbeat_overdue_s=90.0,
-            duration_buckets=(1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200),
+            duration_buckets=(
+                *(1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 450, 600, 900),
+                *(1200, 1800, 2700, 3600, 5400, 7200, 14400),
+            ),
+            wait_objective_s=120.0,
         ),
         discovery=DiscoveryConfig(enabled=False, interval_s=300.0),
         environments=(EnvironmentConfig(id="env_a", name="env_a", environment_key=None, worker_mode="unknown"),),
@@ -91,11 +96,11 @@ api:
   concurrency: 1
 scrape: {timeout: 0s, timeout_offset: 0s, min_interval: 0s, max_age: 1d}
 listing: {enabled: false, page_size: 1, resync_interval: 1500ms}
-work: {heartbeat_overdue: 2m, duration_buckets: [0.5, 1, 1e2]}
+work: {heartbeat_overdue: 2m, duration_buckets: [0.5, 1, 1e2], wait_objective: 1m}
 discovery: {enabled: yes, interval: 1w}
 environments:
   - {id: env_011CZkZ9X2dpNyB7HsEFoRfW, name: " Köln (production) ", environment_key_env: KEY, worker_mode: always_on}
-  - {id: env_b, worker_mode: webhook}
+  - {id: env_b, worker_mode: webhook, wait_objective: 0s}
 """
 
 
@@ -131,15 +136,26 @@ def test_every_key_reaches_its_field(tmp_path: Path) -> None:
             requests_per_minute=1_000_000,
             concurrency=1,
         ),
-        scrape=ScrapeConfig(timeout_s=0.0, timeout_offset_s=0.0, min_interval_s=0.0, max_age_s=86_400.0),
+        scrape=ScrapeConfig(timeout_s=math.inf, timeout_offset_s=0.0, min_interval_s=0.0, max_age_s=86_400.0),
         listing=ListingConfig(enabled=False, page_size=1, resync_interval_s=1.5),
-        work=WorkConfig(heartbeat_overdue_s=120.0, duration_buckets=(0.5, 1.0, 100.0)),
+        work=WorkConfig(heartbeat_overdue_s=120.0, duration_buckets=(0.5, 1.0, 100.0), wait_objective_s=60.0),
         discovery=DiscoveryConfig(enabled=True, interval_s=604_800.0),
         environments=(
             EnvironmentConfig(id="env_011CZkZ9X2dpNyB7HsEFoRfW", name="Köln (production)", worker_mode="always_on"),
-            EnvironmentConfig(id="env_b", name="env_b", worker_mode="webhook"),
+            EnvironmentConfig(id="env_b", name="env_b", worker_mode="webhook", wait_objective_s=0.0),
         ),
     )
+
+
+@pytest.mark.parametrize("section", ["api", "scrape"])
+def test_a_timeout_of_0_sets_no_limit(section: str) -> None:
+    config = parsed(f"{section}: {{timeout: 0s}}\n{ENVIRONMENT}")
+    assert getattr(config, section).timeout_s == math.inf
+
+
+@pytest.mark.parametrize(("interval", "expected_s"), [("0s", 1.0), ("999ms", 1.0), ("1s", 1.0), ("2s", 2.0)])
+def test_discovery_asks_once_a_second_at_most(interval: str, expected_s: float) -> None:
+    assert parsed(f"discovery: {{interval: {interval}}}\n{ENVIRONMENT}").discovery.interval_s == expected_s
 
 
 def test_a_configuration_does_not_show_the_proxy_s_credentials() -> None:

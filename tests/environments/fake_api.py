@@ -110,6 +110,8 @@ class Surroundings:
     def schema_drifted(self, fields: Sequence[str]) -> None:
         self.drifted += fields
 
+    def clock_compared(self, offset_s: float) -> None: ...
+
 
 async def read(reader: EnvironmentReader, *, timeout_s: float = 5.0) -> None:
     """Read both sources, one after the other."""

@@ -1,79 +1,123 @@
-"""Environments of the file and those found by discovery get unique, stable names."""
+"""Names are a function of the file and the list of environments: whoever reads the same gives the same."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.api.wire import RemoteEnvironment
-from exporter.config.model import EnvironmentConfig
-from exporter.environments.naming import merge
+from exporter.config.model import ApiConfig, Config, EnvironmentConfig, WorkConfig
+from exporter.environments.naming import name_environments
+from exporter.environments.snapshot import Environment
+
+if TYPE_CHECKING:
+    import random
 
 
-def remote(number: int | str, name: str = "") -> RemoteEnvironment:
-    return RemoteEnvironment(f"env_{number}", name, self_hosted=True, archived=False)
+def remote(suffix: str, name: str = "", created_at: float | None = None) -> RemoteEnvironment:
+    return RemoteEnvironment(f"env_{suffix}", name, self_hosted=True, archived=False, created_at=created_at)
 
 
-def configured(number: int | str, name: str | None = None) -> EnvironmentConfig:
-    return EnvironmentConfig(id=f"env_{number}", name=name or f"env_{number}")
+def file(*names: str) -> Config:
+    return Config(
+        environments=tuple(EnvironmentConfig(id=f"env_file{number}", name=name) for number, name in enumerate(names))
+    )
 
 
-def names(file: list[EnvironmentConfig], found: list[RemoteEnvironment], *before: dict[str, str]) -> dict[str, str]:
-    """Return the name of each environment by its id; `before`: what was found in earlier answers, in order."""
-    exported = merge(file, ())
-    for answer in before:
-        exported = merge(file, [remote(key, name) for key, name in answer.items()], exported)
-    return {each.id: each.name for each in merge(file, found, exported)}
+def names(config: Config, *found: RemoteEnvironment) -> dict[str, str]:
+    """Return the names of the found environments by the end of their ids."""
+    named = name_environments(config, found)
+    return {each.id.removeprefix("env_"): each.name for each in named if each.origin == "discovery"}
 
 
-def test_environments_of_the_file_come_first_and_keep_their_names_and_origin() -> None:
-    merged = merge([configured(1, "one")], [remote(1, "uno"), remote(2, "two")])
-    assert [(each.id, each.name, each.origin) for each in merged] == [
-        ("env_1", "one", "config"),
-        ("env_2", "two", "discovery"),
-    ]
+def test_environments_of_the_file_come_first_with_what_the_file_says_of_them() -> None:
+    config = Config(
+        api=ApiConfig(workspace_id="wrkspc_1"),
+        work=WorkConfig(wait_objective_s=60),
+        environments=(
+            EnvironmentConfig(id="env_1", name="one", worker_mode="webhook", wait_objective_s=30),
+            EnvironmentConfig(id="env_2", name="two"),
+        ),
+    )
+    assert name_environments(config, [remote("1", "uno"), remote("3", "three")]) == (
+        Environment(id="env_1", name="one", worker_mode="webhook", workspace_id="wrkspc_1", wait_objective_s=30),
+        Environment(id="env_2", name="two", workspace_id="wrkspc_1", wait_objective_s=60),
+        Environment(id="env_3", name="three", origin="discovery", workspace_id="wrkspc_1", wait_objective_s=60),
+    )
 
 
-def test_a_name_that_the_file_has_given_is_not_given_again() -> None:
-    assert names([configured(1, "one")], [remote(2, "one")]) == {"env_1": "one", "env_2": "env_2"}
+def test_an_objective_of_0_is_one() -> None:
+    config = Config(environments=(EnvironmentConfig(id="env_1", name="one", wait_objective_s=0),))
+    (environment,) = name_environments(config, ())
+    assert environment.wait_objective_s == 0
 
 
-def test_of_two_with_the_same_name_the_first_by_id_has_it() -> None:
-    assert names([], [remote(2, "same"), remote(1, "same")]) == {"env_1": "same", "env_2": "env_2"}
+def test_of_two_with_one_name_the_older_keeps_it() -> None:
+    found = remote("AAAA0001", "prod", 200.0), remote("BBBB0002", "prod", 100.0)
+    assert names(file(), *found) == {"AAAA0001": "prod-AA0001", "BBBB0002": "prod"}
 
 
-def test_a_name_that_was_given_stays_when_another_comes_to_claim_it() -> None:
-    assert names([], [remote(1, "same"), remote(2, "same")], {"2": "same"}) == {"env_1": "env_1", "env_2": "same"}
+def test_of_two_as_old_as_each_other_the_first_by_id_keeps_it() -> None:
+    found = remote("BBBB0002", "prod", 100.0), remote("AAAA0001", "prod", 100.0)
+    assert names(file(), *found) == {"AAAA0001": "prod", "BBBB0002": "prod-BB0002"}
 
 
-def test_nobody_is_named_by_the_id_of_another() -> None:
-    assert names([], [remote(1, "env_2"), remote(2, "two")]) == {"env_1": "env_1", "env_2": "two"}
+def test_one_whose_age_is_not_known_counts_as_the_youngest() -> None:
+    found = remote("AAAA0001", "prod"), remote("BBBB0002", "prod", 100.0)
+    assert names(file(), *found) == {"AAAA0001": "prod-AA0001", "BBBB0002": "prod"}
 
 
-def test_an_environment_without_a_name_is_named_by_its_id() -> None:
-    assert names([], [remote(1)]) == {"env_1": "env_1"}
+def test_the_files_names_are_taken() -> None:
+    assert names(file("prod"), remote("AAAA0001", "prod", 1.0)) == {"AAAA0001": "prod-AA0001"}
+
+
+def test_as_much_of_the_id_is_added_as_makes_the_name_unique() -> None:
+    found = remote("XXXX000001", "prod", 2.0), remote("YYYY000001", "prod", 3.0), remote("Z", "prod", 1.0)
+    assert names(file(), *found) == {"XXXX000001": "prod-000001", "YYYY000001": "prod-Y000001", "Z": "prod"}
+
+
+def test_a_name_that_somebody_has_is_left_to_them() -> None:
+    found = remote("AAAA0001", "prod", 1.0), remote("BBBB0002", "prod", 2.0), remote("CCCC0003", "prod-BB0002", 3.0)
+    assert names(file(), *found) == {"AAAA0001": "prod", "BBBB0002": "prod-BBB0002", "CCCC0003": "prod-BB0002"}
+
+
+@pytest.mark.parametrize("name", ["", "env_BBBB0002", "env_gone"])
+def test_an_environment_without_a_usable_name_is_named_by_its_id(name: str) -> None:
+    assert names(file(), remote("AAAA0001", name, 1.0)) == {"AAAA0001": "env_AAAA0001"}
+
+
+def test_a_name_of_full_length_keeps_to_the_limit() -> None:
+    named = names(file(), remote("AAAA0001", "p" * 128, 1.0), remote("BBBB0002", "p" * 128, 2.0))
+    assert named == {"AAAA0001": "p" * 128, "BBBB0002": "p" * 121 + "-BB0002"}
 
 
 def test_an_environment_that_comes_twice_is_exported_once() -> None:
-    assert names([], [remote(1, "one"), remote(1, "uno")]) == {"env_1": "uno"}
+    assert names(file(), remote("1", "one"), remote("1", "uno")) == {"1": "uno"}
 
 
-few_names = st.sampled_from(["", "a", "b", "env_1", "env_2", "env_2-"])
-few_names_of_the_file = st.sampled_from(["a", "b", "env_2-"])
-answers = st.dictionaries(st.integers(0, 5), few_names, max_size=6)
+few_names = st.sampled_from(["", "a", "b", "env_1", "a-000001", "a-X000001"])
+ids = st.sampled_from(["1", "000001", "X000001", "Y000001", "XY000001", "b"])
+lists = st.lists(
+    st.builds(remote, ids, few_names, st.none() | st.integers(0, 2).map(float)),
+    max_size=6,
+    unique_by=lambda each: each.id,
+)
 
 
-@given(st.dictionaries(st.integers(0, 5), few_names_of_the_file, max_size=3), st.lists(answers, min_size=1, max_size=4))
-def test_names_are_unique_and_stay_while_the_list_of_environments_does(
-    file: dict[int, str], answers_given: list[dict[int, str]]
+@given(
+    st.lists(st.sampled_from(["a", "b", "a-000001"]), unique=True, max_size=2), lists, st.randoms(use_true_random=False)
+)
+def test_names_are_unique_and_no_order_of_the_list_changes_them(
+    names_of_file: list[str], found: list[RemoteEnvironment], shuffle: random.Random
 ) -> None:
-    unique = {name: number for number, name in file.items()}
-    ours = [configured(number, name) for name, number in unique.items()]
-    exported = merge(ours, ())
-    for answer in answers_given:
-        found = [remote(number, name) for number, name in answer.items()]
-        exported = merge(ours, found, exported)
-        given_names = [each.name for each in exported]
-        assert len(set(given_names)) == len(given_names)
-        assert {each.id for each in exported} == {each.id for each in ours} | {each.id for each in found}
-        assert set(merge(ours, found[::-1], exported)) == set(exported)
+    config = file(*names_of_file)
+    named = name_environments(config, found)
+    given_names = [each.name for each in named]
+    assert len(set(given_names)) == len(given_names)
+    assert all(not each.name.startswith("env_") or each.name == each.id for each in named)
+    shuffled = list(found)
+    shuffle.shuffle(shuffled)
+    assert name_environments(config, shuffled) == named

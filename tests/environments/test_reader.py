@@ -114,6 +114,22 @@ async def test_health_is_unknown_until_a_call_was_sent(around: Surroundings) -> 
     assert reader.stale_since == reader.list_stale_since == around.now
 
 
+async def test_an_old_number_is_hidden_and_a_429_is_the_reason(around: Surroundings) -> None:
+    reader = around.reader()
+    await read(reader)
+    around.api.stats_answers = deque([ApiError("rate_limited", "the API answered 429", status=429)])
+    around.now += 60
+    await read(reader)
+    kept = reader.snapshot(asked_at=around.now)
+    assert kept.queue is not None
+    assert kept.queue_problem is not None
+    around.now += 300
+    old = reader.snapshot(asked_at=around.now)
+    assert old.queue is None
+    assert old.queue_problem is not None
+    assert old.queue_problem.reason == "rate_limited"
+
+
 async def test_a_defect_hides_both_sources_and_is_logged(
     around: Surroundings, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -122,7 +138,7 @@ async def test_a_defect_hides_both_sources_and_is_logged(
     reader.broke(ZeroDivisionError("a defect"))
     snapshot = reader.snapshot(asked_at=around.now)
     assert (snapshot.queue, snapshot.work) == (None, None)
-    assert [source for source, _ in around.failed] == ["stats", "list"]
+    assert around.failed == [("stats", "internal"), ("list", "internal")]
     assert "read_broke" in [record.getMessage() for record in caplog.records]
 
 

@@ -84,6 +84,7 @@ class Seen:
         self.failed.append((source, reason))
 
     def schema_drifted(self, fields: Sequence[str]) -> None: ...
+    def clock_compared(self, offset_s: float) -> None: ...
 
 
 @dataclass

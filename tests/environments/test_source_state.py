@@ -81,12 +81,24 @@ def test_a_failure_takes_the_value_and_says_since_when(around: Surroundings) -> 
     assert around.failed == [("stats", "server"), ("stats", "auth")]
 
 
-def test_a_429_counts_and_keeps_the_value(around: Surroundings) -> None:
+def test_a_429_keeps_the_value_and_is_known_as_the_reason(
+    around: Surroundings, caplog: pytest.LogCaptureFixture
+) -> None:
     state = state_of(around)
     state.succeed(QUEUE)
     state.fail(ApiError("rate_limited", "the API answered 429", status=429))
-    assert (state.value, state.problem) == (QUEUE, None)
+    assert state.shown(late=False) is QUEUE
+    assert state.problem == Problem("rate_limited", "the API answered 429", WALL_AHEAD_S + around.now, 429)
     assert around.failed == [("stats", "rate_limited")]
+    assert caplog.records == []
+
+
+def test_a_429_after_a_failure_brings_no_number_back(around: Surroundings) -> None:
+    state = state_of(around)
+    state.succeed(QUEUE)
+    state.fail(ApiError("server", "the API answered 500"))
+    state.fail(ApiError("rate_limited", "the API answered 429"))
+    assert state.shown(late=False) is None
 
 
 def test_the_log_speaks_when_a_failure_begins_changes_or_ends(

@@ -125,7 +125,7 @@ class ListReader:
             self._answer(one)
             self._ask(read, sent, one.depth, calls)
         self.transitions = list(self.ledger.take_transitions())
-        self.drift += self.tally.observe(self.transitions)
+        self.drift += self.tally.observe(self.transitions, wait_objective_s=120)
         return read
 
     def listing(self) -> Listing:

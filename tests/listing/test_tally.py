@@ -32,7 +32,7 @@ def test_a_new_tally_shows_zeros_for_everything() -> None:
 def test_a_whole_life_is_counted_in_each_of_its_steps() -> None:
     tally = Tally(BUCKETS)
     item = _item(created_at=10.0, acknowledged_at=12.0, started_at=13.0, stop_requested_at=90.0, stopped_at=97.0)
-    assert tally.observe(Transition(step, item) for step in Step) == ()
+    assert tally.observe((Transition(step, item) for step in Step), wait_objective_s=60) == ()
     view = tally.view()
     assert view.created == 1
     assert view.finished_by_outcome == {"ran": 1, "never_started": 0, "never_acknowledged": 0}
@@ -53,20 +53,20 @@ def test_a_whole_life_is_counted_in_each_of_its_steps() -> None:
 )
 def test_the_outcome_is_what_the_item_reached(instants: dict[str, float | None], outcome: str) -> None:
     tally = Tally(BUCKETS)
-    tally.observe([_stopped(**instants)])
+    tally.observe([_stopped(**instants)], wait_objective_s=60)
     expected = {"ran": 0, "never_started": 0, "never_acknowledged": 0} | {outcome: 1}
     assert tally.view().finished_by_outcome == expected
 
 
 def test_a_duration_on_a_bound_belongs_to_its_bucket() -> None:
     tally = Tally(BUCKETS)
-    tally.observe([_stopped(started_at=0.0, stopped_at=5.0)])
+    tally.observe([_stopped(started_at=0.0, stopped_at=5.0)], wait_objective_s=60)
     assert tally.view().run.cumulative_counts == (0, 1, 1, 1)
 
 
 def test_an_item_that_stopped_nobody_knows_when_is_finished_without_durations() -> None:
     tally = Tally(BUCKETS)
-    assert tally.observe([_stopped(started_at=1.0, stop_requested_at=2.0)]) == ()
+    assert tally.observe([_stopped(started_at=1.0, stop_requested_at=2.0)], wait_objective_s=60) == ()
     view = tally.view()
     assert view.finished_by_outcome["ran"] == 1
     assert view.run.count == view.stop.count == 0
@@ -86,7 +86,7 @@ def test_time_that_runs_backwards_is_drift_and_not_observed(
     step: Step, instants: dict[str, float | None], field: str
 ) -> None:
     tally = Tally(BUCKETS)
-    assert tally.observe([Transition(step, _item(**instants))]) == (field,)
+    assert tally.observe([Transition(step, _item(**instants))], wait_objective_s=60) == (field,)
     view = tally.view()
     assert view.queue_wait.count == view.startup.count == view.run.count == view.stop.count == 0
     assert sum(view.finished_by_outcome.values()) == (step is Step.STOPPED)
@@ -95,6 +95,22 @@ def test_time_that_runs_backwards_is_drift_and_not_observed(
 def test_a_view_does_not_change_afterwards() -> None:
     tally = Tally(BUCKETS)
     before = tally.view()
-    tally.observe([Transition(Step.CREATED, _item(created_at=1.0)), _stopped(started_at=0.0, stopped_at=1.0)])
+    tally.observe(
+        [Transition(Step.CREATED, _item(created_at=1.0)), _stopped(started_at=0.0, stopped_at=1.0)], wait_objective_s=60
+    )
     assert before == Tally(BUCKETS).view()
     assert tally.view() != before
+
+
+@pytest.mark.parametrize(
+    ("created_at", "acknowledged_at", "in_time"),
+    [(0.0, 60.0, 1), (0.0, 60.1, 0), (5.0, 5.0, 1), (5.0, 4.0, 0), (None, 4.0, 0), (5.0, None, 0)],
+)
+def test_a_wait_within_the_objective_is_counted_exactly(
+    created_at: float | None, acknowledged_at: float | None, in_time: int
+) -> None:
+    tally = Tally(BUCKETS)
+    item = _item(created_at=created_at, acknowledged_at=acknowledged_at)
+    tally.observe([Transition(Step.ACKNOWLEDGED, item)], wait_objective_s=60)
+    assert tally.view().acknowledged_in_time == in_time
+    assert tally.view().queue_wait.count >= in_time

@@ -68,6 +68,7 @@ def histograms(draw: st.DrawFn) -> HistogramView:
 tallies = st.builds(
     TallyView,
     created=counts,
+    acknowledged_in_time=counts,
     finished_by_outcome=st.fixed_dictionaries(dict.fromkeys(("ran", "never_started", "never_acknowledged"), counts)),
     queue_wait=histograms(),
     startup=histograms(),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import pytest
-
 from exporter.api.wire import State, WorkStats
 from exporter.environments.snapshot import Environment, Problem, Queue, ReadTimes, Snapshot, Work
 from exporter.listing.ledger import Listing
@@ -14,12 +12,20 @@ from exporter.metrics.exposition import Wanted, expose
 from exporter.metrics.series import families_of
 from tests.exported import read_exposition
 
-HERE = Environment(id="env_1", name="production", worker_mode="webhook", origin="discovery")
+HERE = Environment(
+    id="env_1",
+    name="production",
+    worker_mode="webhook",
+    origin="discovery",
+    workspace_id="wrkspc_1",
+    wait_objective_s=30.0,
+)
 NOW = 1_000.0
-"""The monotonic clock at rendering; the server's clock then is SERVER_NOW."""
-SERVER_NOW = 1_700_000_100.0
-TIMES = ReadTimes(read_at=1_700_000_050.0, server_at=SERVER_NOW - 10, monotonic_at=NOW - 10, duration_s=0.25)
-STATS = WorkStats(depth=3, pending=1, oldest_queued_at=SERVER_NOW - 90, workers_polling=2)
+"""The monotonic clock at rendering."""
+READ_AT = 1_700_000_090.0
+"""The server's clock at the read."""
+TIMES = ReadTimes(read_at=1_700_000_050.0, server_at=READ_AT, monotonic_at=NOW - 10, duration_s=0.25)
+STATS = WorkStats(depth=3, pending=1, oldest_queued_at=READ_AT - 90, workers_polling=2)
 LISTING = Listing(
     complete=True,
     count_by_state={
@@ -31,17 +37,18 @@ LISTING = Listing(
         State.UNKNOWN: 0,
     },
     oldest_at_by_state={
-        State.QUEUED: SERVER_NOW - 90,
-        State.STARTING: SERVER_NOW - 5,
-        State.ACTIVE: SERVER_NOW - 600,
+        State.QUEUED: READ_AT - 90,
+        State.STARTING: READ_AT - 5,
+        State.ACTIVE: READ_AT - 600,
         State.STOPPING: None,
     },
-    heartbeats=(SERVER_NOW - 91, SERVER_NOW - 89),
+    heartbeats=(READ_AT - 91, READ_AT - 89),
     oldest_read_at=NOW - 10,
 )
 HISTOGRAM = HistogramView(bounds_s=(1.0, 2.5), cumulative_counts=(1, 1, 2), sum_s=9.5)
 TALLY = TallyView(
     created=7,
+    acknowledged_in_time=1,
     finished_by_outcome={"ran": 4, "never_started": 1, "never_acknowledged": 0},
     queue_wait=HISTOGRAM,
     startup=HISTOGRAM,
@@ -72,15 +79,16 @@ def series(*snapshots: Snapshot, monotonic: float = NOW) -> dict[str, float]:
 READING = {
     "up": 1,
     "list_up": 1,
-    'environment_info{origin="discovery",worker_mode="webhook"}': 1,
+    'environment_info{origin="discovery",worker_mode="webhook",workspace_id="wrkspc_1"}': 1,
 }
 QUEUE = {
     "queue_depth": 3,
     "queue_pending": 1,
     "queue_oldest_age_seconds": 90,
-    "queue_oldest_timestamp_seconds": SERVER_NOW - 90,
+    "queue_oldest_timestamp_seconds": READ_AT - 90,
     "workers_polling": 2,
     'data_timestamp_seconds{source="stats"}': 1_700_000_050,
+    'data_age_seconds{source="stats"}': 10,
     'scrape_duration_seconds{source="stats"}': 0.25,
 }
 WORK = {
@@ -96,11 +104,15 @@ WORK = {
     'work_oldest_age_seconds{state="stopping"}': 0,
     "work_heartbeat_oldest_age_seconds": 91,
     "work_heartbeat_overdue_items": 1,
+    "work_wait_objective_seconds": 30,
     'data_timestamp_seconds{source="list"}': 1_700_000_050,
+    'data_age_seconds{source="list"}': 10,
     'scrape_duration_seconds{source="list"}': 0.25,
 }
 COUNTED = {
     "work_created_total": 7,
+    "work_acknowledged_total": 2,
+    "work_acknowledged_in_time_total": 1,
     'work_finished_total{outcome="ran"}': 4,
     'work_finished_total{outcome="never_started"}': 1,
     'work_finished_total{outcome="never_acknowledged"}': 0,
@@ -123,16 +135,24 @@ def test_a_whole_snapshot_shows_everything() -> None:
 
 def test_without_current_stats_there_are_no_queue_series() -> None:
     snapshot = dataclasses.replace(WHOLE, queue=None, queue_problem=FAILED)
-    assert series(snapshot) == READING | {"up": 0} | WORK | COUNTED
+    failed = {'read_failure{reason="timeout",source="stats"}': 1}
+    assert series(snapshot) == READING | {"up": 0} | failed | WORK | COUNTED
 
 
 def test_without_a_current_listing_the_counters_stay() -> None:
     snapshot = dataclasses.replace(WHOLE, work=None, work_problem=FAILED)
-    assert series(snapshot) == READING | {"list_up": 0} | QUEUE | COUNTED
+    failed = {'read_failure{reason="timeout",source="list"}': 1}
+    assert series(snapshot) == READING | {"list_up": 0} | failed | QUEUE | COUNTED
+
+
+def test_numbers_that_a_429_keeps_from_being_renewed_stay_and_the_reason_is_shown() -> None:
+    snapshot = dataclasses.replace(WHOLE, queue_problem=Problem("rate_limited", "429", since=0.0))
+    failed = {'read_failure{reason="rate_limited",source="stats"}': 1}
+    assert series(snapshot) == READING | failed | QUEUE | WORK | COUNTED
 
 
 def test_with_listing_off_nothing_speaks_of_it() -> None:
-    snapshot = dataclasses.replace(WHOLE, work=None, tally=None, listing_enabled=False)
+    snapshot = dataclasses.replace(WHOLE, work=None, tally=None, listing_enabled=False, work_problem=FAILED)
     without_list_up = {name: value for name, value in READING.items() if name != "list_up"}
     assert series(snapshot) == without_list_up | QUEUE
 
@@ -160,16 +180,17 @@ def test_an_illegible_queueing_time_is_no_age_0() -> None:
     assert "queue_oldest_age_seconds" not in series(dataclasses.replace(WHOLE, queue=Queue(stats, TIMES)))
 
 
-def test_ages_are_those_at_the_rendering() -> None:
-    later = series(WHOLE, monotonic=NOW + 7)
-    assert later["queue_oldest_age_seconds"] == pytest.approx(97)
-    assert later['work_oldest_age_seconds{state="active"}'] == pytest.approx(607)
-    assert later["work_heartbeat_overdue_items"] == 2
-    assert later['data_timestamp_seconds{source="stats"}'] == QUEUE['data_timestamp_seconds{source="stats"}']
+def test_nothing_grows_with_time_but_the_age_of_the_numbers() -> None:
+    later = {f'data_age_seconds{{source="{source}"}}': 17 for source in ("stats", "list")}
+    assert series(WHOLE, monotonic=NOW + 7) == series(WHOLE) | later
+
+
+def test_numbers_from_the_future_have_age_0() -> None:
+    assert series(WHOLE, monotonic=NOW - 20)['data_age_seconds{source="stats"}'] == 0
 
 
 def test_an_age_is_never_negative() -> None:
-    stats = WorkStats(1, 0, SERVER_NOW + 30, 1)
+    stats = WorkStats(1, 0, READ_AT + 30, 1)
     assert series(dataclasses.replace(WHOLE, queue=Queue(stats, TIMES)))["queue_oldest_age_seconds"] == 0
 
 

@@ -7,11 +7,13 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.json import encode
 from prometheus_client import CollectorRegistry, disable_created_metrics, enable_created_metrics
 
 from exporter import __version__
 from exporter.api.budget import Budget
 from exporter.api.client import REASONS, SOURCES
+from exporter.api.wire import DRIFT_FIELDS, WireError, parse_environment_page, parse_stats, parse_work_page
 from exporter.clock import Clock
 from exporter.metrics import catalogue
 from exporter.metrics.telemetry import REQUEST_BUCKETS_S, BudgetCollector, Telemetry
@@ -74,6 +76,7 @@ def at_start() -> Series:
     }
     for source in SOURCES:
         series |= histogram(source) | {key("api_throttled_total", source=source): 0}
+    series |= {key("schema_drift_total", field=field): 0 for field in DRIFT_FIELDS}
     errors = product(SOURCES, REASONS)
     return series | {key("api_errors_total", source=source, reason=reason): 0 for source, reason in errors}
 
@@ -81,6 +84,28 @@ def at_start() -> Series:
 def test_every_closed_set_of_labels_is_there_from_the_start(registry: CollectorRegistry, telemetry: Telemetry) -> None:
     assert isinstance(telemetry, Telemetry)
     assert series_of(registry) == at_start()
+
+
+def test_every_field_that_can_drift_is_among_those_that_exist_from_the_start() -> None:
+    instants = ("created_at", "acknowledged_at", "started_at", "latest_heartbeat_at", "stop_requested_at", "stopped_at")
+    item: dict[str, object] = {"id": "w", "state": "new", "data": {"type": "new"}, **dict.fromkeys(instants, "soon")}
+    strange = {"id": "w2", "environment_id": "env_2"}
+    environment = {"id": "env_1", "config": {"type": "new"}, "created_at": 5}
+    stats = {"depth": 0, "pending": 0, "oldest_queued_at": "soon"}
+    drift = {
+        *parse_work_page(encode({"data": [item, strange]}), environment_id="env_1").drift,
+        *parse_environment_page(encode({"data": [environment, {"id": "nobody"}]})).drift,
+        *parse_stats(encode(stats)).drift,
+    }
+    for damage in ({"depth": -1}, {"pending": 1.5}, {"workers_polling": "two"}):
+        with pytest.raises(WireError) as caught:
+            parse_stats(encode(stats | damage))
+        drift |= set(caught.value.drift)
+    for body in ({"data": [], "next_page": 5}, {"data": [{"id": ""}]}):
+        with pytest.raises(WireError) as caught:
+            parse_work_page(encode(body), environment_id="env_1")
+        drift |= set(caught.value.drift)
+    assert drift == set(DRIFT_FIELDS)
 
 
 def test_what_the_client_tells_is_counted_and_nothing_else_changes(
@@ -110,6 +135,14 @@ def test_a_refused_configuration_keeps_the_time_of_the_last_good_one(
     series = series_of(registry)
     assert series[key("config_last_reload_successful")] == 0
     assert series[key("config_last_reload_success_timestamp_seconds")] == 1_000.5
+
+
+def test_the_clock_offset_is_absent_until_an_answer_told_it_and_then_the_last_one(
+    registry: CollectorRegistry, telemetry: Telemetry
+) -> None:
+    telemetry.clock_compared(-3.5)
+    telemetry.clock_compared(1.25)
+    assert series_of(registry) == at_start() | {key("api_clock_offset_seconds"): 1.25}
 
 
 def test_two_exporters_in_one_process_do_not_share_a_count(telemetry: Telemetry) -> None:
@@ -146,6 +179,7 @@ def test_registering_the_budget_takes_no_look_at_it(registry: CollectorRegistry)
 def test_names_help_and_labels_are_those_of_the_catalogue(registry: CollectorRegistry, telemetry: Telemetry) -> None:
     telemetry.request_sent("stats", "200", 0.1)
     telemetry.schema_drifted(["state"])
+    telemetry.clock_compared(0.0)
     budget = Budget(per_minute=120, min_interval_s=10, now=0.0, jitter=lambda: 0.5)
     budget.rate_limited(10.0, now=0.0)
     registry.register(BudgetCollector(budget, Clock(wall=lambda: 0.0, monotonic=lambda: 0.0)))
