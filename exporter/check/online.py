@@ -51,6 +51,8 @@ async def check_online(context: ApiContext, new_transport: Callable[[], Transpor
     if not config.discovery.enabled:
         environments = environments[: len(config.environments)]
     reports = await check.all_environments(environments, {each.id: each.self_hosted for each in found})
+    if _api_key_serves(environment_list, reports):
+        reports = [replace(each, api_key_serves=True) for each in reports]
     ahead = check.timer.server_ahead_s
     return Report(
         environment_list=environment_list,
@@ -224,6 +226,14 @@ def _each_credential_alone(
         yield "api_key", config, None
     if key is not None:
         yield "environment_key", replace(config, api=replace(config.api, api_key=None)), key
+
+
+def _api_key_serves(environment_list: EnvironmentList, reports: Iterable[EnvironmentReport]) -> bool:
+    """Return whether the API key was taken for any call: then it is no wrong key, wherever else it is refused."""
+    trials = [trial for report in reports for trial in report.trials if trial.credential == "api_key"]
+    if environment_list.trial is not None:
+        trials.append(environment_list.trial)
+    return any(trial.reason is None for trial in trials)
 
 
 def _same(config: Config) -> Config:

@@ -48,7 +48,10 @@ class ItemCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentReport:
-    """One environment. `items` is None where no list could be read; `finished` is False where the budget ended the check early."""
+    """One environment. `items` is None where no list could be read; `finished` is False where the budget ended the check early.
+
+    `api_key_serves`: the API key is taken for some call, of discovery or of another environment.
+    """
 
     environment: Environment
     kind: Kind
@@ -56,6 +59,7 @@ class EnvironmentReport:
     listing_enabled: bool
     items: ItemCount | None = None
     finished: bool = True
+    api_key_serves: bool = False
 
     def remedies(self) -> tuple[str, ...]:
         """Return what to do so that it can be exported in full; nothing where it can."""
@@ -89,6 +93,8 @@ class EnvironmentReport:
 
     def _is_refused(self, name: CredentialName) -> bool:
         """Return whether the credential was tried, and refused for everything."""
+        if name == "api_key" and self.api_key_serves:
+            return False
         reasons = {trial.reason for trial in self.trials if trial.credential == name}
         return reasons == {"auth"}
 

@@ -18,7 +18,7 @@ from exporter.clock import Clock
 from exporter.config.load import load
 from exporter.log import Log
 from exporter.simulator import Options, Rules, World
-from exporter.simulator.options import ORGANISATION, Call
+from exporter.simulator.options import ENVIRONMENT, ORGANISATION, Call
 from exporter.web.routes import WebSettings
 from exporter.web.web_config_reload import ReloadingWebConfig
 from tests.exported import COMMAND, free_port, write_config
@@ -130,6 +130,29 @@ def test_a_wrong_api_key_is_a_fault_even_where_the_environments_own_keys_suffice
     report = checked(config)
     assert set(remedies(report).values()) == {(RENEW_BY_CREDENTIAL["api_key"],)}
     assert without_times(report)[0] == "environments: API key is refused (401); only discovery needs it, and it is off"
+
+
+def test_an_api_key_that_serves_discovery_alone_is_no_fault(simulator: Running, tmp_path: Path) -> None:
+    simulator.options.accepted[Call.STATS] = ENVIRONMENT
+    report = checked(write_config(tmp_path, simulator))
+    assert report.fine
+    assert "  stats: API key is refused (403), environment key works (N ms)" in without_times(report)
+
+
+def test_an_api_key_that_serves_another_environment_alone_is_no_fault(simulator: Running, tmp_path: Path) -> None:
+    simulator.options.accepted[Call.ENVIRONMENTS] = frozenset()
+    simulator.options.accepted[Call.STATS] = ENVIRONMENT
+    simulator.options.accepted_by_environment["env_2"] = {Call.STATS: ORGANISATION | ENVIRONMENT}
+    assert checked(write_config(tmp_path, simulator)).fine
+
+
+def test_an_api_key_that_serves_discovery_alone_does_not_excuse_a_wrong_environment_key(
+    simulator: Running, tmp_path: Path
+) -> None:
+    simulator.options.accepted[Call.STATS] = ENVIRONMENT
+    config = write_config(tmp_path, simulator)
+    (tmp_path / "env_1.key").write_text("revoked\n")
+    assert remedies(checked(config)) == {"env_0": (), "env_1": (RENEW_BY_CREDENTIAL["environment_key"],), "env_2": ()}
 
 
 def test_an_unreachable_host_costs_one_call_an_environment(simulator: Running, tmp_path: Path) -> None:

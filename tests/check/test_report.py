@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.check.remedies import NO_LIST, REMEDY_BY_REASON, RENEW_BY_CREDENTIAL, UNFINISHED
+from exporter.check.remedies import NO_LIST, NO_STATS, REMEDY_BY_REASON, RENEW_BY_CREDENTIAL, UNFINISHED
 from exporter.check.report import EnvironmentList, EnvironmentReport, ItemCount, Report, Trial
 from exporter.environments.snapshot import Environment
 
@@ -20,13 +20,14 @@ def trial(source: Source, credential: CredentialName, reason: Reason | None = No
     return Trial(source, credential, 0.01, reason, 403 if reason == "auth" else None)
 
 
-def environment_report(*trials: Trial, finished: bool = True) -> EnvironmentReport:
+def environment_report(*trials: Trial, finished: bool = True, api_key_serves: bool = False) -> EnvironmentReport:
     return EnvironmentReport(
         environment=Environment(id="env_1", name="env_1"),
         kind="self-hosted",
         trials=trials,
         listing_enabled=True,
         finished=finished,
+        api_key_serves=api_key_serves,
     )
 
 
@@ -52,6 +53,24 @@ def test_every_failure_has_its_remedy_once(trials: Sequence[Trial], expected: tu
     assert found[: len(expected)] == expected
     assert len(found) == len(set(found))
     assert bool(found) == bool(expected)
+
+
+OWN_KEY_READS_ALL = (
+    trial("stats", "api_key", "auth"),
+    trial("stats", "environment_key"),
+    trial("list", "environment_key"),
+    trial("list", "api_key", "auth"),
+)
+
+
+def test_an_api_key_that_serves_elsewhere_is_no_fault_where_it_is_refused() -> None:
+    assert environment_report(*OWN_KEY_READS_ALL, api_key_serves=True).remedies() == ()
+    assert environment_report(*OWN_KEY_READS_ALL).remedies() == (RENEW_BY_CREDENTIAL["api_key"],)
+
+
+def test_an_api_key_that_serves_elsewhere_excuses_no_environment_that_nothing_can_read() -> None:
+    refused = (trial("stats", "api_key", "auth"), trial("list", "api_key", "auth"))
+    assert environment_report(*refused, api_key_serves=True).remedies() == (NO_STATS, NO_LIST)
 
 
 def test_a_check_that_the_budget_ended_is_no_success() -> None:
