@@ -15,6 +15,7 @@ from exporter.api.admission import CallRequest, Health, Throttled
 from exporter.api.budget import Priority
 from exporter.api.client import ApiError
 from exporter.environments.list_read import ListReader
+from exporter.environments.pending_watch import PendingWatch
 from exporter.environments.snapshot import Environment, Queue, Snapshot, Work
 from exporter.environments.source_state import NEVER, SourceState, read_times
 from exporter.listing.ledger import Ledger
@@ -45,6 +46,7 @@ class EnvironmentReader:
         self._list: SourceState[Work] = SourceState("list", context, lambda: self.environment, self._explain)
         listing = context.config().listing
         self.ledger = Ledger(page_size=listing.page_size, resync_interval_s=listing.resync_interval_s)
+        self._pending_watch = PendingWatch()
         self._list_reader = ListReader(self.ledger, api, context, self._list, self._new_request)
 
     @property
@@ -107,6 +109,14 @@ class EnvironmentReader:
         """Read the list, after `begin`; `deadline` is on the monotonic clock, and may be moved meanwhile."""
         self.api.begin("list")
         await self._list_reader.read(deadline=deadline)
+        queue, work = self._stats.value, self._list.value
+        if queue is not None and work is not None and self._pending_watch.observe(queue, work):
+            self._context.log.warning(
+                "pending_counts_all_items",
+                environment_id=self.environment.id,
+                environment_name=self.environment.name,
+                detail="the server counts running items as pending, so ManagedAgentsClaimedNotAcknowledged says nothing here",
+            )
 
     def leave_list(self) -> bool:
         """Give the list up where the stats have timed out, since it would, too. Return whether it was given up."""

@@ -10,9 +10,10 @@ import pytest
 
 from exporter.api.admission import Health, Throttled
 from exporter.api.client import ApiError
+from exporter.api.wire import State, WorkStats
 from exporter.config.model import Config, ListingConfig, ScrapeConfig
 from exporter.environments.reader import NOT_SELF_HOSTED, Due
-from tests.environments.fake_api import BLANK, HANG, STATS, Surroundings, read
+from tests.environments.fake_api import BLANK, HANG, STATS, Surroundings, item, page, read
 
 pytestmark = pytest.mark.anyio
 
@@ -128,6 +129,20 @@ async def test_an_old_number_is_hidden_and_a_429_is_the_reason(around: Surroundi
     assert old.queue is None
     assert old.queue_problem is not None
     assert old.queue_problem.reason == "rate_limited"
+
+
+async def test_a_server_that_counts_all_items_as_pending_is_logged_once(
+    around: Surroundings, caplog: pytest.LogCaptureFixture
+) -> None:
+    around.config = replace(around.config, scrape=ScrapeConfig(min_interval_s=0))
+    around.api.stats_answers = deque([WorkStats(depth=1, pending=2, oldest_queued_at=None, workers_polling=1)])
+    around.api.pages = deque([page(item(1), item(2, State.ACTIVE))])
+    reader = around.reader()
+    for _ in range(20):
+        await read(reader)
+        around.now += 15
+    events = [record.getMessage() for record in caplog.records]
+    assert events == ["pending_counts_all_items"]
 
 
 async def test_a_defect_hides_both_sources_and_is_logged(
