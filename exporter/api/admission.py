@@ -1,9 +1,12 @@
-"""Who may call the API next: one place where the budget's tokens and the concurrent slots are handed out.
+"""The scheduler of all API calls: it hands the budget's tokens and the concurrent slots to what is worth most.
 
-Requests are collected for one turn of the event loop and then served in order of worth, the stalest first, so that the
-order in which tasks happen to run decides nothing. A request that finds no token is refused at once, also while all slots
-are taken; one that finds no free slot waits, and takes its token when it gets the slot, so that no call is sent on a token from
-before a 429.
+Two things stand in its one queue: calls, and reads that have not been started and will call. When a slot is free for a read,
+its task is started, and asks for its call within the same turn of the event loop; so a thousand reads wait without a thousand tasks,
+which would hold 15 MB. A call takes its token when it gets the slot, so that none is sent on a token from before a 429.
+Where no token is left, nobody waits: the calls are throttled at once, and the reads are started, some at a time, to learn that.
+
+Whoever asks in one turn of the event loop is served in order of priority, the stalest first: the order in which tasks happen to
+run decides nothing.
 
 Environments whose last call timed out share half of the slots: however many of them hang, the others have the other half.
 One that may hang, because it did or because it has never answered, keeps its slot for a second at a time while others wait
@@ -15,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import heapq
-from collections import Counter
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
     from exporter.api.budget import Budget, Priority
 
 TIME_SLICE_S = 1.0
-QUEUED_PER_SLOT = 4
-"""With fewer in the queue a slot could find nobody; with more, only memory is spent."""
 
 
 class Throttled(Exception):  # noqa: N818 -- no error: a call that is not made, which is shown as what there is
@@ -68,11 +68,20 @@ class CallRequest:
     health: Health = Health.HEALTHY
 
 
-@dataclass(slots=True, order=True)
-class _WaitingCall:
-    rank: tuple[int, float, int]
-    request: CallRequest = field(compare=False)
-    granted: asyncio.Future[None] = field(compare=False)
+@dataclass(slots=True, eq=False)
+class _Call:
+    """A call that waits. `granted` ends with None, or with Throttled."""
+
+    request: CallRequest
+    granted: asyncio.Future[None]
+
+
+@dataclass(slots=True, eq=False)
+class _Read:
+    """A read that has not been started. `request`: its first call."""
+
+    request: CallRequest
+    start: Callable[[], object]
 
 
 @dataclass(slots=True)
@@ -85,28 +94,22 @@ class _TimeSlice:
 
 @dataclass(slots=True)
 class _Lane:
-    """The requests of environments that are timing out, or of all others.
+    """The queue of the environments that are timing out, or of all others.
 
-    `heap` still holds some that were given up; `waiting_by_priority`: how many were not. `running`: calls under way. `shorter`: set each
-    time somebody stops waiting.
+    `running`: calls under way. `started`: reads that were started just now and have not asked for their call yet.
     """
 
-    heap: list[_WaitingCall] = field(default_factory=list)
-    waiting_by_priority: Counter[Priority] = field(default_factory=Counter)
+    heap: list[tuple[int, bool, float, int, _Call | _Read]] = field(default_factory=list)
     running: int = 0
-    shorter: asyncio.Event = field(default_factory=asyncio.Event)
+    started: int = 0
 
     @property
-    def waiting(self) -> int:
-        return self.waiting_by_priority.total()
+    def busy(self) -> int:
+        return self.running + self.started
 
-    def leave(self, priority: Priority) -> None:
-        self.waiting_by_priority[priority] -= 1
-        self.shorter.set()
-
-    def ahead(self, priority: Priority) -> int:
-        """Count those that are served before a new request for `priority`, or in turn with it."""
-        return sum(waiting for other, waiting in self.waiting_by_priority.items() if other <= priority)
+    def drop_given_up(self) -> None:
+        while self.heap and isinstance(call := self.heap[0][-1], _Call) and call.granted.done():
+            heapq.heappop(self.heap)
 
 
 class Admission:
@@ -121,41 +124,30 @@ class Admission:
     def configure(self, *, concurrency: int) -> None:
         self._concurrency = concurrency
 
+    def submit(self, request: CallRequest, start: Callable[[], object]) -> None:
+        """Start a read in its turn. `request`: its first call, which the task that `start` makes asks for before it waits."""
+        self._enqueue(_Read(request, start))
+
     @asynccontextmanager
     async def slot(self, request: CallRequest) -> AsyncIterator[None]:
         """Hold a slot and spend a token for one call. Raises Throttled, Evicted; waits for a slot, never for a token."""
-        waiting_call = self._enqueue(request)
+        call = _Call(request, asyncio.get_running_loop().create_future())
+        self._enqueue(call)
         try:
-            await waiting_call.granted
+            await call.granted
         except asyncio.CancelledError:
-            if (
-                waiting_call.granted.done()
-                and not waiting_call.granted.cancelled()
-                and waiting_call.granted.exception() is None
-            ):
+            if call.granted.done() and not call.granted.cancelled() and call.granted.exception() is None:
                 self._free(request)
-            waiting_call.granted.cancel()
+            call.granted.cancel()
             raise
-        finally:
-            self._lane(request.health).leave(request.priority)
         try:
-            if request.health is not Health.HEALTHY:
+            if request.health is Health.HEALTHY:
+                yield
+            else:
                 with self._time_slice():
                     yield
-            else:
-                yield
         finally:
             self._free(request)
-
-    async def room(self, priority: Callable[[], Priority], *, health: Health) -> None:
-        """Wait until few requests are ahead of one for `priority`, which may change meanwhile, in the lane of `health`.
-
-        Lesser ones don't count: however much history is being read again, what a scrape waits for is started.
-        """
-        lane = self._lane(health)
-        while lane.ahead(priority()) >= self._concurrency * QUEUED_PER_SLOT:
-            lane.shorter.clear()
-            await lane.shorter.wait()
 
     def rate_limited(self, retry_after_s: float | None) -> bool:
         """Note a 429 or 529: no call is made for `retry_after_s`, or for a growing time where it is None. True: that is news."""
@@ -170,6 +162,8 @@ class Admission:
     def answered(self) -> None:
         """Note any other answer."""
         self._budget.answered()
+
+    # ---- time slices
 
     @contextmanager
     def _time_slice(self) -> Iterator[None]:
@@ -189,67 +183,91 @@ class Admission:
         time_slice.review = asyncio.get_running_loop().call_later(TIME_SLICE_S, self._review, time_slice)
 
     def _review(self, time_slice: _TimeSlice) -> None:
-        if any(lane.waiting for lane in (self._timing_out, self._others)):
+        for lane in self._lanes:
+            lane.drop_given_up()
+        if any(lane.heap for lane in self._lanes):
             time_slice.scope.cancel()
         else:
             self._review_later(time_slice)
 
-    def _lane(self, health: Health) -> _Lane:
-        return self._timing_out if health.is_timing_out else self._others
+    # ---- the queue
 
-    def _enqueue(self, request: CallRequest) -> _WaitingCall:
+    @property
+    def _lanes(self) -> tuple[_Lane, _Lane]:
+        return self._timing_out, self._others
+
+    def _lane(self, request: CallRequest) -> _Lane:
+        return self._timing_out if request.health.is_timing_out else self._others
+
+    def _enqueue(self, what: _Call | _Read) -> None:
         self._arrivals += 1
-        granted = asyncio.get_running_loop().create_future()
-        waiting_call = _WaitingCall((request.priority, request.stale_since, self._arrivals), request, granted)
-        lane = self._lane(request.health)
-        heapq.heappush(lane.heap, waiting_call)
-        lane.waiting_by_priority[request.priority] += 1
+        request = what.request
+        # Calls go before the reads of their priority. Otherwise every read would be started, one task each, before the
+        # first call of any were made, if only reads know better than their calls how old their numbers are.
+        place = (request.priority, isinstance(what, _Read), request.stale_since, self._arrivals, what)
+        heapq.heappush(self._lane(request).heap, place)
         self._schedule()
-        return waiting_call
 
     def _free(self, request: CallRequest) -> None:
-        self._lane(request.health).running -= 1
+        self._lane(request).running -= 1
         self._schedule()
 
     def _schedule(self) -> None:
         if not self._dispatching:
             self._dispatching = True
             loop = asyncio.get_running_loop()
-            # One turn later than the next: whoever is started by those that ask in this turn shall be heard as well.
+            # Not in the next turn but in the one after it: tasks that were started in this turn ask in the next one.
             loop.call_soon(loop.call_soon, self._dispatch)
 
     def _dispatch(self) -> None:
         self._dispatching = False
-        while (waiting_call := self._next()) is not None:
-            self._serve(waiting_call)
+        for lane in self._lanes:
+            lane.started = 0
+        while (what := self._next()) is not None:
+            self._serve(what)
         if self._budget.available(self._monotonic()) < 1:
-            self._refuse_all()
+            self._throttle_all()
 
-    def _refuse_all(self) -> None:
-        for lane in (self._timing_out, self._others):
-            for waiting_call in lane.heap:
-                if not waiting_call.granted.done():
-                    waiting_call.granted.set_exception(Throttled())
-            lane.heap.clear()
-
-    def _next(self) -> _WaitingCall | None:
-        """Take the best request that a slot is free for."""
-        timing_out, others = self._timing_out, self._others
-        if timing_out.running + others.running >= self._concurrency:
+    def _next(self) -> _Call | _Read | None:
+        """Take the best of those that a slot is free for."""
+        timing_out, others = self._lanes
+        if timing_out.busy + others.busy >= self._concurrency:
             return None
-        for lane in (timing_out, others):
-            while lane.heap and lane.heap[0].granted.done():
-                heapq.heappop(lane.heap)
+        for lane in self._lanes:
+            lane.drop_given_up()
         # Half of the slots are theirs that time out; of a single one, what the others leave.
         share_of_timing_out = self._concurrency // 2 or int(not others.heap)
-        heaps = [others.heap, timing_out.heap] if timing_out.running < share_of_timing_out else [others.heap]
+        heaps = [others.heap, timing_out.heap] if timing_out.busy < share_of_timing_out else [others.heap]
         heap = min(filter(None, heaps), default=None)
-        return None if heap is None else heapq.heappop(heap)
+        return None if heap is None else heapq.heappop(heap)[-1]
 
-    def _serve(self, waiting_call: _WaitingCall) -> None:
-        request = waiting_call.request
+    def _serve(self, what: _Call | _Read) -> None:
+        if isinstance(what, _Read):
+            self._start(what)
+            return
+        request = what.request
         if self._budget.take(request.priority, environment_id=request.environment_id, now=self._monotonic()):
-            self._lane(request.health).running += 1
-            waiting_call.granted.set_result(None)
+            self._lane(request).running += 1
+            what.granted.set_result(None)
         else:
-            waiting_call.granted.set_exception(Throttled())
+            what.granted.set_exception(Throttled())
+
+    def _start(self, read: _Read) -> None:
+        self._lane(read.request).started += 1
+        read.start()
+        self._schedule()
+
+    def _throttle_all(self) -> None:
+        """Throttle every call that waits, and start as many reads as there are slots, which will be throttled, too."""
+        left = self._concurrency
+        for lane in self._lanes:
+            waiting, lane.heap = sorted(lane.heap), []
+            for place in waiting:
+                what = place[-1]
+                if isinstance(what, _Read) and left:
+                    left -= 1
+                    self._start(what)
+                elif isinstance(what, _Read):
+                    lane.heap.append(place)  # in order, so that it is a heap again
+                elif not what.granted.done():
+                    what.granted.set_exception(Throttled())

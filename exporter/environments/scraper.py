@@ -3,22 +3,20 @@
 A read runs in a task of its own, not in that of the scrape which caused it, so a scraper that goes away cancels nobody else's
 numbers. A scrape that joins with a later deadline extends the read's.
 
-The tasks are started as the API takes their calls: a thousand that stand in a queue together would hold 15 MB, and would all be made
-before the first call is sent. The stats of all environments come before the list of any, so that a deadline too short for
-everything takes lists away and no queue; among equals the stalest environment's come first. Those that may hang are started beside
-the others, and so hold nobody up.
+The tasks are started by the scheduler of the API's calls, each when there is a slot for its first one. The stats of all environments
+come before the list of any, so that a deadline too short for everything takes lists away and no queue; among equals the stalest
+environment's come first.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
 
-from exporter.api.admission import Health
+from exporter.api.admission import CallRequest, Health
 from exporter.api.budget import Priority
 
 if TYPE_CHECKING:
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
     from exporter.log import Log
 
 NEVER = float("-inf")
-STARTED_AT_ONCE = 8
 
 
 @dataclass(slots=True, eq=False)
@@ -61,18 +58,6 @@ class _InFlightRead:
                 scope.deadline = self.ends_at
 
 
-@dataclass(slots=True, order=True)
-class _SourceRead:
-    """What one task reads of an environment: its stats or its list."""
-
-    rank: tuple[bool, float, int]
-    read: _InFlightRead = field(compare=False)
-
-    @property
-    def of_list(self) -> bool:
-        return self.rank[0]
-
-
 class Scraper:
     """Owns the reads under way; they run in `tasks`."""
 
@@ -85,9 +70,6 @@ class Scraper:
         # By reader, not by environment: after a reload a new reader must not wait for what the old one is reading.
         self._read_by_reader: dict[EnvironmentReader, _InFlightRead] = {}
         self._in_background: set[EnvironmentReader] = set()
-        self._waiting: dict[bool, list[_SourceRead]] = {True: [], False: []}
-        self._starting: set[bool] = set()
-        self._begun = 0
 
     async def scrape(self, readers: Sequence[EnvironmentReader], *, timeout_s: float) -> tuple[Snapshot, ...]:
         """Read what is due, wait `timeout_s` at most, and tell what may be shown, in the order of `readers`."""
@@ -125,36 +107,19 @@ class Scraper:
 
     def _queue(self, read: _InFlightRead, *, of_list: bool) -> None:
         reader = read.reader
-        timing_out = reader.health.is_timing_out
-        self._begun += 1
-        stale_since = reader.list_stale_since if of_list else reader.stale_since
-        heapq.heappush(self._waiting[timing_out], _SourceRead((of_list, stale_since, self._begun), read))
-        if timing_out not in self._starting:
-            self._starting.add(timing_out)
-            self._tasks.start_soon(self._start, timing_out)
+        request = CallRequest(
+            priority=Priority.OPEN_END if of_list else Priority.STATS,
+            stale_since=reader.list_stale_since if of_list else reader.stale_since,
+            health=reader.health,
+        )
+        self._admission.submit(request, lambda: self._tasks.start_soon(self._run, read, of_list))
 
-    async def _start(self, timing_out: bool) -> None:  # noqa: FBT001 -- one of two lanes
-        """Start what waits in a lane, as long as the queue in front of the API is short."""
-        waiting = self._waiting[timing_out]
-        health = Health.TIMING_OUT if timing_out else Health.HEALTHY
-
-        def priority() -> Priority:
-            return Priority.OPEN_END if waiting[0].of_list else Priority.STATS
-
-        while waiting:
-            await self._admission.room(priority, health=health)
-            for _ in range(min(STARTED_AT_ONCE, len(waiting))):
-                self._tasks.start_soon(self._run, heapq.heappop(waiting))
-            await asyncio.sleep(0)
-        self._starting.discard(timing_out)
-
-    async def _run(self, source_read: _SourceRead) -> None:
-        read = source_read.read
+    async def _run(self, read: _InFlightRead, of_list: bool) -> None:  # noqa: FBT001 -- a task's arguments have no names
         reader = read.reader
         try:
             with anyio.CancelScope(deadline=read.ends_at) as scope:
                 read.under_way.append(scope)
-                if source_read.of_list:
+                if of_list:
                     await reader.read_list(deadline=lambda: read.deadline)
                 else:
                     await reader.read_stats()
