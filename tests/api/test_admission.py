@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from exporter.api.admission import Admission, CallRequest, Health, Throttled
+from exporter.api.admission import Admission, CallRequest, Evicted, Health, Throttled
 from exporter.api.budget import Budget, Priority
 from tests.simulated_time import SIMULATED_TIME
 
@@ -33,6 +33,7 @@ class Calls:
     running: list[str] = field(default_factory=list)
     order: list[str] = field(default_factory=list)
     throttled: list[str] = field(default_factory=list)
+    started: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.budget = Budget(per_minute=self.per_minute, min_interval_s=0, now=0, jitter=lambda: 0.5)
@@ -55,6 +56,16 @@ class Calls:
                     self.running.remove(name)
         except Throttled:
             self.throttled.append(name)
+
+    def submit(self, name: str, turn: CallRequest, *, calls: bool = True) -> None:
+        """Submit a read that makes one call, or none."""
+
+        def start() -> None:
+            self.started.append(name)
+            if calls:
+                self.start(name, turn)
+
+        self.admission.submit(turn, start)
 
     def end(self, name: str) -> None:
         self._end[name].set()
@@ -151,6 +162,152 @@ async def test_a_call_that_fails_gives_its_slot_back() -> None:
         async with calls.admission.slot(stats()):
             raise ZeroDivisionError
     assert await calls.free_slots() == 1
+
+
+# ---- reads that have not been started
+
+
+async def test_reads_are_started_as_slots_become_free_and_the_best_first() -> None:
+    calls = Calls(concurrency=2)
+    names = list(TURNS)
+    for name in reversed(names):
+        calls.submit(name, TURNS[name])
+    for free in range(2, len(names) + 1):
+        await settled()
+        assert (calls.started, calls.order) == (names[:free], names[:free])
+        calls.end(calls.running[0])
+    await calls.end_all()
+    assert await calls.free_slots() == 2
+
+
+async def test_a_read_that_was_started_keeps_its_turn_before_those_that_were_not() -> None:
+    calls = Calls(concurrency=1)
+    calls.admission.submit(stats(1.0), lambda: calls.start("call", stats(99.0)))
+    calls.submit("read", stats(2.0))
+    await settled()
+    assert (calls.running, calls.started) == (["call"], [])
+    await calls.end_all()
+    assert calls.order == ["call", "read"]
+
+
+async def test_a_better_call_goes_before_a_read() -> None:
+    calls = Calls(concurrency=1)
+    calls.submit("list", TURNS["open end"])
+    calls.start("stats", TURNS["stats"])
+    await settled()
+    assert (calls.running, calls.started) == (["stats"], [])
+    await calls.end_all()
+    assert calls.order == ["stats", "list"]
+
+
+async def test_a_better_read_goes_before_a_call() -> None:
+    calls = Calls(concurrency=1)
+    calls.start("list", TURNS["open end"])
+    calls.submit("stats", TURNS["stats"])
+    await settled()
+    assert (calls.running, calls.started) == (["stats"], ["stats"])
+    await calls.end_all()
+    assert calls.order == ["stats", "list"]
+
+
+async def test_a_read_that_makes_no_call_leaves_the_slot_to_the_next() -> None:
+    calls = Calls(concurrency=1)
+    for number in range(3):
+        calls.submit(f"without a key {number}", stats(number), calls=False)
+    calls.submit("with a key", stats(3.0))
+    for _ in range(4):
+        await settled()
+    assert (len(calls.started), calls.running) == (4, ["with a key"])
+    await calls.end_all()
+
+
+async def test_without_tokens_reads_are_started_a_few_at_a_time_until_all_know() -> None:
+    calls = Calls(per_minute=2, concurrency=3)
+    calls.start("spends the token and hangs", stats())
+    await settled()
+    for number in range(20):
+        lane = Health.TIMING_OUT if number % 2 else Health.HEALTHY
+        calls.submit(f"{number:02}", stats(number, health=lane))
+    waiting_at_once = 0
+    while len(calls.throttled) < 20:
+        await asyncio.sleep(0)
+        waiting_at_once = max(waiting_at_once, len(calls.started) - len(calls.throttled))
+    assert waiting_at_once <= 4 * 3
+    await calls.end_all()
+    assert sorted(calls.started) == sorted(calls.throttled) == [f"{number:02}" for number in range(20)]
+
+
+@pytest.mark.parametrize(("concurrency", "share"), [(1, 1), (2, 1), (3, 1), (16, 8)])
+async def test_reads_of_environments_that_hung_are_started_in_half_of_the_slots(concurrency: int, share: int) -> None:
+    calls = Calls(concurrency=concurrency)
+    for number in range(40):
+        calls.submit(f"hanging {number}", stats(health=Health.TIMING_OUT))
+    await settled()
+    assert (len(calls.started), len(calls.running)) == (share, share)
+    for task in calls.tasks.values():
+        task.cancel()
+
+
+# ---- time slices
+
+
+async def slices_of(calls: Calls, health: Health) -> list[str]:
+    """Hold the only slot for nine and a half seconds; return how that ended. 0.9 of them have passed."""
+    ended: list[str] = []
+
+    async def hold() -> None:
+        try:
+            async with calls.admission.slot(stats(health=health)):
+                await asyncio.sleep(9.5)
+                ended.append("answered")
+        except Evicted:
+            ended.append("evicted")
+
+    calls.tasks["holding"] = asyncio.get_running_loop().create_task(hold())
+    await asyncio.sleep(0.9)
+    return ended
+
+
+@pytest.mark.parametrize("health", [Health.UNKNOWN, Health.TIMING_OUT])
+async def test_who_may_hang_gives_its_slot_away_within_a_second_to_whoever_waits(health: Health) -> None:
+    for wait in (Calls.start, Calls.submit):
+        calls = Calls(concurrency=1)
+        ended = await slices_of(calls, health)
+        wait(calls, "patient", stats())
+        await asyncio.sleep(0.05)
+        assert (ended, calls.running) == ([], [])
+        await asyncio.sleep(0.1)
+        assert (ended, calls.running) == (["evicted"], ["patient"])
+        await calls.end_all()
+
+
+@pytest.mark.parametrize("health", [Health.UNKNOWN, Health.TIMING_OUT])
+async def test_who_may_hang_keeps_its_slot_while_nobody_waits(health: Health) -> None:
+    calls = Calls(concurrency=1)
+    ended = await slices_of(calls, health)
+    calls.start("gives up", stats())
+    await settled()
+    calls.tasks["gives up"].cancel()
+    await asyncio.sleep(8.2)
+    assert ended == []
+    calls.start("patient", stats())
+    await asyncio.sleep(0.3)
+    assert (ended, calls.running) == ([], [])
+    await calls.tasks["holding"]
+    await settled()
+    await calls.end_all()
+    assert (ended, calls.order) == (["answered"], ["patient"])
+
+
+async def test_a_healthy_environment_keeps_its_slot_whoever_waits() -> None:
+    calls = Calls(concurrency=1)
+    ended = await slices_of(calls, Health.HEALTHY)
+    calls.start("patient", stats())
+    await asyncio.sleep(8.5)
+    assert (ended, calls.running) == ([], [])
+    await asyncio.sleep(0.2)
+    assert (ended, calls.running) == (["answered"], ["patient"])
+    await calls.end_all()
 
 
 # ---- environments that time out
