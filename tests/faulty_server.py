@@ -72,7 +72,7 @@ async def well(connection: Connection) -> None:
 
 @asynccontextmanager
 async def serving(
-    behave: Callable[[Connection], Awaitable[None]], tls: ssl.SSLContext | None = None
+    behave: Callable[[Connection], Awaitable[None]], tls: ssl.SSLContext | None = None, *, host: str = "127.0.0.1"
 ) -> AsyncIterator[Server]:
     """Serve on a free port while the block runs; then drop every connection."""
     tasks: set[asyncio.Task[None]] = set()
@@ -91,9 +91,10 @@ async def serving(
                 await writer.wait_closed()
             tasks.discard(task)
 
-    listener = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    listener = await asyncio.start_server(serve, host, 0, ssl=tls)
     port = listener.sockets[0].getsockname()[1]
-    server = Server(f"{'http' if tls is None else 'https'}://127.0.0.1:{port}/v1")
+    shown = f"[{host}]" if ":" in host else host
+    server = Server(f"{'http' if tls is None else 'https'}://{shown}:{port}/v1")
     try:
         yield server
     finally:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
-import httpx
+import httpcore
 import pytest
 import respx
 from hypothesis import given
@@ -673,25 +673,24 @@ async def test_an_answer_of_exactly_the_limit_is_read(wire: respx.MockRouter, tr
     assert await outcome_of(work_api(Surroundings(), transport)) is None
 
 
-LIBRARY_FAULTS: dict[type[httpx.HTTPError], Reason] = {
-    httpx.ConnectError: "connect",
-    httpx.ProxyError: "connect",
-    httpx.ConnectTimeout: "timeout",
-    httpx.ReadTimeout: "timeout",
-    httpx.PoolTimeout: "timeout",
-    httpx.ReadError: "protocol",
-    httpx.WriteError: "protocol",
-    httpx.RemoteProtocolError: "protocol",
-    httpx.LocalProtocolError: "protocol",
-    httpx.UnsupportedProtocol: "protocol",
-    httpx.DecodingError: "protocol",
-    httpx.TooManyRedirects: "protocol",
+LIBRARY_FAULTS: dict[type[Exception], Reason] = {
+    httpcore.ConnectError: "connect",
+    httpcore.ProxyError: "connect",
+    httpcore.ConnectTimeout: "timeout",
+    httpcore.ReadTimeout: "timeout",
+    httpcore.PoolTimeout: "timeout",
+    httpcore.ReadError: "protocol",
+    httpcore.WriteError: "protocol",
+    httpcore.RemoteProtocolError: "protocol",
+    httpcore.LocalProtocolError: "protocol",
+    httpcore.UnsupportedProtocol: "protocol",
+    httpcore.ConnectionNotAvailable: "protocol",
 }
 
 
 @pytest.mark.parametrize("fault", LIBRARY_FAULTS)
 async def test_a_fault_of_the_library_has_a_reason_and_its_text_goes_nowhere(
-    wire: respx.MockRouter, transport: HttpxTransport, fault: type[httpx.HTTPError]
+    wire: respx.MockRouter, transport: HttpxTransport, fault: type[Exception]
 ) -> None:
     wire.get(STATS_PATH).mock(side_effect=fault(f"Illegal header value b'{API_KEY}' {CANARY}"))
     failed = await outcome_of(work_api(Surroundings(), transport))
@@ -705,5 +704,5 @@ async def test_a_client_never_holds_a_credential_of_its_own(wire: respx.MockRout
     wire.get(STATS_PATH).respond(content=STATS)
     await outcome_of(work_api(Surroundings(), transport))
     assert transport._shared is not None
-    kept = [vars(transport._shared.client), vars(transport._shared), vars(transport)]
+    kept = [vars(transport._shared.pool), vars(transport._shared), vars(transport)]
     assert "canary" not in repr(kept)

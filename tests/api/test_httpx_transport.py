@@ -307,6 +307,19 @@ async def test_an_http_proxy_is_used_and_its_refusal_is_a_fault_of_connecting(tr
     assert API_KEY.encode() not in heads[1]
 
 
+async def test_a_server_is_reached_by_its_ipv6_address(options: ConnectOptions) -> None:
+    heads = []
+
+    async def behave(connection: Connection) -> None:
+        heads.append(await connection.request())
+        await connection.send(answer())
+
+    async with serving(behave, host="::1") as server, reader(server.base_url, options) as healthy:
+        assert await healthy.depth() == 3
+    host = server.base_url.removeprefix("http://").removesuffix("/v1").encode()
+    assert heads[0].startswith(b"GET /v1/environments/env_a/work/stats HTTP/1.1\r\nhost: " + host)
+
+
 # ---- TLS
 
 
