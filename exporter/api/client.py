@@ -31,7 +31,7 @@ from exporter.config.model import ENVIRONMENT_ID
 from exporter.config.secret import SecretError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from exporter.api.transport import Transport
     from exporter.clock import Clock
@@ -59,6 +59,8 @@ REASONS: tuple[Reason, ...] = get_args(Reason)
 CredentialName = Literal["api_key", "environment_key"]
 
 T = TypeVar("T")
+MOST_CALLS_PER_READ = 5
+"""Two credentials, each once more where its source has a new one when it was refused; and one of these calls repeated."""
 OK = 200
 TOO_MANY_REQUESTS, OVERLOADED = 429, 529
 REASON_BY_STATUS: Mapping[int, Reason] = {401: "auth", 403: "auth", 404: "not_found", 429: "rate_limited"}
@@ -98,7 +100,7 @@ class Reading(Generic[T]):
 
 
 class Observer(Protocol):
-    """Is told of every call and of every read that failed."""
+    """Receives every call and every read that failed."""
 
     def request_sent(self, source: Source, code: str, duration_s: float) -> None: ...
     def request_throttled(self, source: Source) -> None: ...
@@ -117,7 +119,7 @@ class ApiContext:
     clock: Clock
     log: Log
     drift: DriftMemory = field(default_factory=DriftMemory, repr=False)
-    _told: WeakKeyDictionary[SecretSource, str] = field(default_factory=WeakKeyDictionary, repr=False)
+    _problem_by_source: WeakKeyDictionary[SecretSource, str] = field(default_factory=WeakKeyDictionary, repr=False)
 
     def reveal(self, source: SecretSource) -> Secret:
         """Read the secret as it is now; log when its source goes bad and the last good one is used, and when it recovers."""
@@ -125,9 +127,9 @@ class ApiContext:
             secret = source.read()
         except SecretError as problem:
             raise ApiError("auth", str(problem)) from None
-        problem_before = self._told.pop(source, None)
+        problem_before = self._problem_by_source.pop(source, None)
         if source.problem is not None:
-            self._told[source] = source.problem
+            self._problem_by_source[source] = source.problem
         if source.problem != problem_before:
             if source.problem is None:
                 self.log.info("secret_recovered", was=problem_before)
@@ -142,19 +144,20 @@ class Credential:
     source: SecretSource
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _ApiRequest(Generic[T]):
-    """One read: where it goes, what for, and how its answer is understood."""
+    """One read: where it goes, what for, and how its answer is understood. `repeatable`: no call of it was repeated yet."""
 
     source: Source
     path: str
     query: Mapping[str, str]
-    turn: CallRequest
+    call: CallRequest
     parse: Callable[[bytes], T]
+    repeatable: bool = True
 
 
 class _RetryingCaller:
-    """Makes calls over one transport. Every call, a repeated one too, takes its turn and its token."""
+    """Makes calls over one transport, MOST_CALLS_PER_READ for one read at most. Every one takes its slot and its token."""
 
     def __init__(self, context: ApiContext, transport: Transport) -> None:
         self._context = context
@@ -162,14 +165,28 @@ class _RetryingCaller:
         self.timed_out = False
         self.sent_by_source: Counter[Source] = Counter()
 
-    async def read(self, get: _ApiRequest[T], credential: Credential) -> Reading[T]:
-        """Read with one credential; where it was refused and has changed at its source since, with the new one.
+    async def read(
+        self, request: _ApiRequest[T], credentials: Iterable[Credential]
+    ) -> tuple[Reading[T], CredentialName]:
+        """Read with the first credential that is not refused, and name it. Raises ApiError, Throttled."""
+        refusal = ApiError("auth", "no credential is configured for the environment")
+        for credential in credentials:
+            try:
+                return await self._read_with(request, credential), credential.name
+            except ApiError as failed:
+                if failed.reason != "auth":
+                    raise
+                refusal = failed
+        raise refusal
 
-        Raises ApiError, Throttled.
-        """
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+    async def _read_with(self, request: _ApiRequest[T], credential: Credential) -> Reading[T]:
+        """Read with one credential; where it was refused and has changed at its source since, with the new one."""
         sent = self._context.reveal(credential.source)
         try:
-            return await self._read_with(get, credential.name, sent)
+            return await self._read_repeatedly(request, credential.name, sent)
         except ApiError as failed:
             if failed.reason != "auth":
                 raise
@@ -177,54 +194,54 @@ class _RetryingCaller:
             renewed = self._context.reveal(credential.source)
             if renewed == sent:
                 raise
-        return await self._read_with(get, credential.name, renewed)
+        return await self._read_repeatedly(request, credential.name, renewed)
 
-    async def aclose(self) -> None:
-        await self._transport.aclose()
-
-    async def _read_with(self, get: _ApiRequest[T], name: CredentialName, secret: Secret) -> Reading[T]:
+    async def _read_repeatedly(self, request: _ApiRequest[T], name: CredentialName, secret: Secret) -> Reading[T]:
         """Make the call, once more after a transient failure."""
         headers = _headers(self._context.config().api, name, secret)
         try:
-            return await self._read_once(get, headers)
+            return await self._read_once(request, headers)
         except ApiError as failed:
-            if not failed.transient or (get.source == "environments" and failed.status is not None):
-                raise  # the directory answers once an interval, whatever its answer is
+            # The directory answers once an interval, whatever its answer is.
+            final = request.source == "environments" and failed.status is not None
+            if final or not failed.transient or not request.repeatable:
+                raise
             first = failed
+        request.repeatable = False
         try:
-            return await self._read_once(get, headers)
+            return await self._read_once(request, headers)
         except Throttled:
             raise first from None
 
-    async def _read_once(self, get: _ApiRequest[T], headers: Mapping[str, str]) -> Reading[T]:
+    async def _read_once(self, request: _ApiRequest[T], headers: Mapping[str, str]) -> Reading[T]:
         clock = self._context.clock
         try:
-            async with self._context.admission.slot(get.turn):
+            async with self._context.admission.slot(request.call):
                 sent_at = clock.wall()
-                answer = await self._send(get, headers)
+                answer = await self._send(request, headers)
         except Throttled:
-            self._context.observer.request_throttled(get.source)
+            self._context.observer.request_throttled(request.source)
             raise
         except Evicted:
-            raise ApiError("timeout", "no answer while other environments waited for their turn") from None
+            raise ApiError("timeout", "no answer while other environments waited for the slot") from None
         received_at = clock.wall()
-        self._check(get.source, answer, received_at)
-        value = self._understand(get, answer)
+        self._check(request.source, answer, received_at)
+        value = self._understand(request, answer)
         date = answer.headers.get("date")
         ahead_s = server_ahead_s(date, sent_at, received_at)
         if _http_date(date) is not None:
             self._context.observer.clock_compared(ahead_s)
         return Reading(value, received_at, ahead_s)
 
-    async def _send(self, get: _ApiRequest[T], headers: Mapping[str, str]) -> HttpResponse:
+    async def _send(self, request: _ApiRequest[T], headers: Mapping[str, str]) -> HttpResponse:
         api, monotonic = self._context.config().api, self._context.clock.monotonic
         started = monotonic()
-        self.sent_by_source[get.source] += 1
+        self.sent_by_source[request.source] += 1
         code = "timeout"  # also when the scrape's deadline cuts the call short
         try:
             answer = await self._transport.get(
-                f"{api.base_url}{get.path}",
-                query={**api.query, **get.query},
+                f"{api.base_url}{request.path}",
+                query={**api.query, **request.query},
                 headers=headers,
                 timeout_s=api.timeout_s,
             )
@@ -234,7 +251,7 @@ class _RetryingCaller:
             raise ApiError(failed.fault, str(failed), status=failed.status, transient=failed.unanswered) from None
         finally:
             self.timed_out = code == "timeout"
-            self._context.observer.request_sent(get.source, code, monotonic() - started)
+            self._context.observer.request_sent(request.source, code, monotonic() - started)
         return answer
 
     def _check(self, source: Source, answer: HttpResponse, received_at: float) -> None:
@@ -252,13 +269,13 @@ class _RetryingCaller:
         if answer.status != OK:
             raise _failure(answer)
 
-    def _understand(self, get: _ApiRequest[T], answer: HttpResponse) -> T:
+    def _understand(self, request: _ApiRequest[T], answer: HttpResponse) -> T:
         try:
-            value = get.parse(answer.body)
+            value = request.parse(answer.body)
         except WireError as problem:
-            self._report_drift(get.path, problem.drift)
+            self._report_drift(request.path, problem.drift)
             raise ApiError("bad_payload", str(problem), status=OK, request_id=_request_id(answer)) from None
-        self._report_drift(get.path, getattr(value, "drift", ()), getattr(value, "drift_subjects", ()))
+        self._report_drift(request.path, getattr(value, "drift", ()), getattr(value, "drift_subjects", ()))
         return value
 
     def _report_drift(self, path: str, fields: Sequence[str], subjects: Sequence[str] = ()) -> None:
@@ -295,25 +312,25 @@ class WorkApi:
         return self._caller.timed_out
 
     def sent(self, source: Source) -> int:
-        """Tell how many calls of `source` have been sent."""
+        """Return how many calls of `source` have been sent."""
         return self._caller.sent_by_source[source]
 
     def begin(self, source: Source) -> None:
         """Start a new read of `source`: the other credential may be tried again."""
         self._fell_back.discard(source)
 
-    async def stats(self, turn: CallRequest) -> Reading[WorkStats]:
+    async def stats(self, call: CallRequest) -> Reading[WorkStats]:
         """Read the queue's numbers. Raises ApiError, Throttled."""
-        return await self._read(_ApiRequest("stats", self._path("work/stats"), {}, turn, parse_stats))
+        return await self._read(_ApiRequest("stats", self._path("work/stats"), {}, call, parse_stats))
 
-    async def page(self, cursor: str | None, limit: int, turn: CallRequest) -> Reading[WorkPage]:
+    async def page(self, cursor: str | None, limit: int, call: CallRequest) -> Reading[WorkPage]:
         """Read up to `limit` items from `cursor` on, or from the start. Raises ApiError, Throttled."""
         query = {"limit": str(limit)} | ({} if cursor is None else {"page": cursor})
 
         def parse(body: bytes) -> WorkPage:
             return parse_work_page(body, environment_id=self._environment_id)
 
-        return await self._read(_ApiRequest("list", self._path("work"), query, turn, parse))
+        return await self._read(_ApiRequest("list", self._path("work"), query, call, parse))
 
     async def aclose(self) -> None:
         await self._caller.aclose()
@@ -321,20 +338,13 @@ class WorkApi:
     def _path(self, rest: str) -> str:
         return f"/environments/{self._environment_id}/{rest}"
 
-    async def _read(self, get: _ApiRequest[T]) -> Reading[T]:
-        candidates = self._candidates(get.source)
-        refusal = ApiError("auth", "no credential is configured for the environment")
-        for credential in candidates:
-            try:
-                reading = await self._caller.read(get, credential)
-            except ApiError as failed:
-                if failed.reason != "auth":
-                    raise
-                refusal = failed
-                continue
-            self.credential_by_source[get.source] = credential.name
-            return reading
-        raise self._advised(get.source, refusal)
+    async def _read(self, request: _ApiRequest[T]) -> Reading[T]:
+        source = request.source
+        try:
+            reading, self.credential_by_source[source] = await self._caller.read(request, self._candidates(source))
+        except ApiError as failed:
+            raise self._advised(source, failed) if failed.reason == "auth" else failed from None
+        return reading
 
     def _advised(self, source: Source, refusal: ApiError) -> ApiError:
         """Name the likely remedy: many servers take no API key for the list."""
@@ -371,14 +381,15 @@ class EnvironmentsApi:
         self._context = context
         self._caller = _RetryingCaller(context, transport)
 
-    async def page(self, cursor: str | None, limit: int, turn: CallRequest) -> Reading[EnvironmentPage]:
+    async def page(self, cursor: str | None, limit: int, call: CallRequest) -> Reading[EnvironmentPage]:
         """Read up to `limit` environments from `cursor` on, or from the start. Raises ApiError, Throttled."""
         api = self._context.config().api
         if api.api_key is None:
             raise ApiError("auth", "discovery needs an API key")
         query = {"limit": str(limit)} | ({} if cursor is None else {"page": cursor})
-        get = _ApiRequest("environments", "/environments", query, turn, parse_environment_page)
-        return await self._caller.read(get, Credential("api_key", api.api_key))
+        request = _ApiRequest("environments", "/environments", query, call, parse_environment_page)
+        reading, _ = await self._caller.read(request, [Credential("api_key", api.api_key)])
+        return reading
 
     async def aclose(self) -> None:
         await self._caller.aclose()
@@ -424,7 +435,7 @@ def retry_after_s(headers: Mapping[str, str], received_at: float) -> float | Non
 
 
 def server_ahead_s(date: str | None, sent_at: float, received_at: float) -> float:
-    """Tell how far the server's clock is ahead of ours, as far as a `Date` of whole seconds proves it.
+    """Return how far the server's clock is ahead of ours, as far as a `Date` of whole seconds proves it.
 
     The server wrote `date` at some time between `sent_at` and `received_at`, and up to a second later than it says. Where
     that can be so with both clocks equal they are taken for equal; otherwise the middle of what is possible is returned.

@@ -19,7 +19,7 @@ PROBLEM = "the CA or client certificate files are unreadable or do not match; th
 
 
 class ConnectOptionsSource:
-    """Hands out the same `ConnectOptions` until what it is made of changes; the clients compare it by identity."""
+    """Hands out the same `ConnectOptions` until what they are made of changes; the transports compare it by identity."""
 
     def __init__(self, config: Callable[[], Config], log: Log) -> None:
         self._config = config

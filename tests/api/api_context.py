@@ -22,13 +22,13 @@ BASE_URL = "http://127.0.0.1:9/v1"
 API_KEY = "canary-api-key-51b2"
 ENVIRONMENT_KEY = "canary-environment-key-77c0"
 ENVIRON = {"API_KEY": API_KEY, "ENVIRONMENT_KEY": ENVIRONMENT_KEY}
-STATS_TURN = CallRequest(priority=Priority.STATS)
-LIST_TURN = CallRequest(priority=Priority.OPEN_END)
+STATS_CALL = CallRequest(priority=Priority.STATS)
+LIST_CALL = CallRequest(priority=Priority.OPEN_END)
 
 
 @dataclass
-class TransitionDetector:
-    """Remembers everything the client tells its observer."""
+class RecordingObserver:
+    """Remembers everything that the client reports."""
 
     sent: list[tuple[Source, str]] = field(default_factory=list)
     durations_s: list[float] = field(default_factory=list)
@@ -59,14 +59,14 @@ class Surroundings:
     api: ApiConfig = field(default_factory=lambda: ApiConfig(base_url=BASE_URL, api_key=EnvSecret("API_KEY", ENVIRON)))
     per_minute: int = 1_000_000
     now: float = 1_000_000.0
-    witness: TransitionDetector = field(default_factory=TransitionDetector)
+    observer: RecordingObserver = field(default_factory=RecordingObserver)
 
     def __post_init__(self) -> None:
         self.budget = Budget(per_minute=self.per_minute, min_interval_s=0, now=self.now, jitter=lambda: 0.5)
         self.context = ApiContext(
             config=lambda: Config(api=self.api),
             admission=Admission(self.budget, concurrency=16, monotonic=lambda: self.now),
-            observer=self.witness,
+            observer=self.observer,
             clock=Clock(wall=lambda: self.now, monotonic=lambda: self.now),
             log=Log(),
         )

@@ -22,7 +22,7 @@ from exporter.environments.scraper import Scraper
 from exporter.environments.snapshot import Environment
 from exporter.log import Log
 from exporter.simulator import Call, Options, World, make_app
-from tests.api.api_context import TransitionDetector
+from tests.api.api_context import RecordingObserver
 from tests.api.budget_kept import (
     AGE_LIMIT_S,
     BURST,
@@ -90,7 +90,7 @@ class Organisation:
         context = ApiContext(
             config=lambda: self.config,
             admission=self.admission,
-            observer=TransitionDetector(),
+            observer=RecordingObserver(),
             clock=self.clock,
             log=Log(),
         )

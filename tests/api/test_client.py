@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from exporter.api.admission import Throttled
 from exporter.api.client import (
+    MOST_CALLS_PER_READ,
     REASONS,
     ApiError,
     EnvironmentsApi,
@@ -27,7 +28,7 @@ from exporter.api.client import (
 from exporter.api.httpx_transport import ConnectOptions, HttpxTransport, tls_context
 from exporter.api.transport import HttpResponse, TransportError
 from exporter.config.secret import EnvSecret, FileSecret
-from tests.api.api_context import API_KEY, BASE_URL, ENVIRON, ENVIRONMENT_KEY, LIST_TURN, STATS_TURN, Surroundings
+from tests.api.api_context import API_KEY, BASE_URL, ENVIRON, ENVIRONMENT_KEY, LIST_CALL, STATS_CALL, Surroundings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
@@ -101,7 +102,7 @@ async def outcome_of(api: WorkApi) -> ApiError | None:
     """Read stats anew; return the failure, or None."""
     api.begin("stats")
     try:
-        await api.stats(STATS_TURN)
+        await api.stats(STATS_CALL)
     except ApiError as failed:
         return failed
     return None
@@ -113,8 +114,8 @@ async def outcome_of(api: WorkApi) -> ApiError | None:
 async def test_stats_take_the_api_key_and_the_list_the_environment_key() -> None:
     around, script = Surroundings(), Script([answer(), answer(body=PAGE)])
     api = work_api(around, script)
-    await api.stats(STATS_TURN)
-    await api.page(None, 1000, LIST_TURN)
+    await api.stats(STATS_CALL)
+    await api.page(None, 1000, LIST_CALL)
     assert [each.credentials for each in script.sent] == [BY_API_KEY, BY_ENVIRONMENT_KEY]
     assert api.credential_by_source == {"stats": "api_key", "list": "environment_key"}
 
@@ -122,8 +123,8 @@ async def test_stats_take_the_api_key_and_the_list_the_environment_key() -> None
 async def test_a_single_credential_serves_both() -> None:
     around, script = Surroundings(), Script([answer(), answer(body=PAGE)])
     api = work_api(around, script, environment_key=False)
-    await api.stats(STATS_TURN)
-    await api.page(None, 1000, LIST_TURN)
+    await api.stats(STATS_CALL)
+    await api.page(None, 1000, LIST_CALL)
     assert [each.credentials for each in script.sent] == [BY_API_KEY, BY_API_KEY]
 
 
@@ -131,8 +132,8 @@ async def test_without_an_api_key_the_environment_key_serves_both() -> None:
     around, script = Surroundings(), Script([answer(), answer(body=PAGE)])
     around.change(api_key=None)
     api = work_api(around, script)
-    await api.stats(STATS_TURN)
-    await api.page(None, 1000, LIST_TURN)
+    await api.stats(STATS_CALL)
+    await api.page(None, 1000, LIST_CALL)
     assert [each.credentials for each in script.sent] == [BY_ENVIRONMENT_KEY, BY_ENVIRONMENT_KEY]
 
 
@@ -140,8 +141,8 @@ async def test_the_api_key_travels_as_the_configuration_says_and_the_environment
     around, script = Surroundings(), Script([answer(), answer(body=PAGE)])
     around.change(auth_style="bearer")
     api = work_api(around, script)
-    await api.stats(STATS_TURN)
-    await api.page(None, 1000, LIST_TURN)
+    await api.stats(STATS_CALL)
+    await api.page(None, 1000, LIST_CALL)
     assert [each.credentials for each in script.sent] == [BY_BEARER, BY_ENVIRONMENT_KEY]
 
 
@@ -179,7 +180,7 @@ async def test_the_pages_of_one_read_fall_back_only_once() -> None:
     api.begin("list")
     for _ in range(3):
         with pytest.raises(ApiError):
-            await api.page(None, 1000, LIST_TURN)
+            await api.page(None, 1000, LIST_CALL)
     assert [each.credentials for each in script.sent].count(BY_API_KEY) == 1
 
 
@@ -195,7 +196,7 @@ async def test_no_call_ever_carries_two_credentials() -> None:
     api = work_api(around, script)
     await outcome_of(api)
     with pytest.raises(ApiError):
-        await api.page(None, 1000, LIST_TURN)
+        await api.page(None, 1000, LIST_CALL)
     assert [len(each.credentials) for each in script.sent] == [1] * 4
 
 
@@ -249,6 +250,31 @@ async def test_a_secret_that_cannot_be_read_fails_the_read_and_leads_to_the_othe
     assert "no such file" in str(failed)
 
 
+class Rotating(EnvSecret):
+    """A key that is another one each time it is read anew."""
+
+    def __init__(self, variable: str) -> None:
+        self._rotating = {variable: f"{variable}-0"}
+        super().__init__(variable, self._rotating)
+
+    def forget(self) -> None:
+        for variable, key in self._rotating.items():
+            self._rotating[variable] = f"{key}0"
+
+
+@pytest.mark.parametrize("rotating", [False, True])
+async def test_one_read_sends_a_bounded_number_of_calls_whatever_goes_wrong(*, rotating: bool) -> None:
+    most = 0
+    wrongs: tuple[HttpResponse | TransportError, ...] = (answer(401), answer(503), cut("timeout", unanswered=False))
+    for outcomes in itertools.product(wrongs, repeat=MOST_CALLS_PER_READ + 1):
+        around, script = Surroundings(), Script(outcomes)
+        around.change(api_key=Rotating("A") if rotating else EnvSecret("API_KEY", ENVIRON))
+        key = Rotating("E") if rotating else EnvSecret("ENVIRONMENT_KEY", ENVIRON)
+        assert await outcome_of(WorkApi(ENVIRONMENT_ID, around.context, script, environment_key=key)) is not None
+        most = max(most, len(script.sent))
+    assert most == (MOST_CALLS_PER_READ if rotating else 3)
+
+
 # ---- what is sent
 
 
@@ -256,9 +282,9 @@ async def test_each_call_says_what_the_api_needs_and_no_more() -> None:
     around, script = Surroundings(), Script([answer(), answer(body=PAGE), answer(body=PAGE)])
     around.change(workspace_id="wrkspc_1", query={"beta": "true"}, timeout_s=3.0)
     api = work_api(around, script)
-    await api.stats(STATS_TURN)
-    await api.page(None, 1000, LIST_TURN)
-    await api.page("a/b?c", 100, LIST_TURN)
+    await api.stats(STATS_CALL)
+    await api.page(None, 1000, LIST_CALL)
+    await api.page("a/b?c", 100, LIST_CALL)
     common = {
         "anthropic-version": "2023-06-01",
         "anthropic-beta": "managed-agents-2026-04-01",
@@ -294,7 +320,7 @@ def test_an_id_that_could_change_a_path_is_refused_before_any_call(environment_i
 
 async def test_the_directory_takes_the_api_key_alone() -> None:
     around, script = Surroundings(), Script([answer(body=PAGE)])
-    reading = await EnvironmentsApi(around.context, script).page("c", 100, STATS_TURN)
+    reading = await EnvironmentsApi(around.context, script).page("c", 100, STATS_CALL)
     assert reading.value.environments == ()
     assert script.sent[0].url == f"{BASE_URL}/environments"
     assert script.sent[0].query == {"limit": "100", "page": "c"}
@@ -305,7 +331,7 @@ async def test_the_directory_cannot_be_read_without_an_api_key() -> None:
     around, script = Surroundings(), Script([answer(body=PAGE)])
     around.change(api_key=None)
     with pytest.raises(ApiError, match="needs an API key"):
-        await EnvironmentsApi(around.context, script).page(None, 100, STATS_TURN)
+        await EnvironmentsApi(around.context, script).page(None, 100, STATS_CALL)
     assert script.sent == []
 
 
@@ -323,7 +349,7 @@ async def test_every_status_but_200_has_a_reason_of_the_closed_set(status: int) 
     assert failed.reason == REASON_BY_STATUS.get(status, default)
     assert failed.reason in REASONS
     assert (failed.status, failed.request_id) == (status, "req_1")
-    assert set(around.witness.sent) == {("stats", str(status))}
+    assert set(around.observer.sent) == {("stats", str(status))}
 
 
 async def test_a_body_that_is_not_what_was_asked_for_is_a_bad_payload() -> None:
@@ -336,10 +362,10 @@ async def test_a_body_that_is_not_what_was_asked_for_is_a_bad_payload() -> None:
 async def test_what_this_version_does_not_know_is_told() -> None:
     around, script = Surroundings(), Script([answer(body=b'{"depth":1,"pending":0,"oldest_queued_at":"soon"}')])
     assert await outcome_of(work_api(around, script)) is None
-    assert around.witness.drifted == ["oldest_queued_at"]
+    assert around.observer.drifted == ["oldest_queued_at"]
     wrong = Script([answer(body=b'{"depth":-1,"pending":0}')])
     assert await outcome_of(work_api(around, wrong)) is not None
-    assert around.witness.drifted == ["oldest_queued_at", "depth"]
+    assert around.observer.drifted == ["oldest_queued_at", "depth"]
 
 
 async def test_an_item_that_is_read_again_is_not_counted_again_as_unknown() -> None:
@@ -356,7 +382,7 @@ async def test_a_fault_of_the_transport_is_the_reason_and_the_code(fault: Fault)
     failed = await outcome_of(work_api(around, script))
     assert failed is not None
     assert (failed.reason, failed.status) == (fault, None)
-    assert around.witness.sent == [("stats", fault)]
+    assert around.observer.sent == [("stats", fault)]
 
 
 async def test_of_an_answer_that_broke_off_the_status_is_the_code() -> None:
@@ -364,7 +390,7 @@ async def test_of_an_answer_that_broke_off_the_status_is_the_code() -> None:
     failed = await outcome_of(work_api(around, script))
     assert failed is not None
     assert (failed.reason, failed.status) == ("too_large", 200)
-    assert around.witness.sent == [("stats", "200")]
+    assert around.observer.sent == [("stats", "200")]
 
 
 async def test_a_request_id_that_could_be_anything_is_not_repeated() -> None:
@@ -397,7 +423,7 @@ async def test_a_transient_failure_is_tried_once_more(first: HttpResponse | Tran
 async def test_a_failure_that_lasts_is_tried_twice_and_no_more(outcome: HttpResponse | TransportError) -> None:
     around, script = Surroundings(), Script([outcome])
     assert await outcome_of(work_api(around, script)) is not None
-    assert len(script.sent) == len(around.witness.sent) == 2
+    assert len(script.sent) == len(around.observer.sent) == 2
 
 
 @pytest.mark.parametrize(
@@ -430,16 +456,16 @@ async def test_a_repeated_call_takes_a_token_and_without_one_the_first_failure_s
     failed = await outcome_of(work_api(around, script))
     assert failed is not None
     assert (failed.reason, len(script.sent)) == ("server", 1)
-    assert around.witness.throttled == ["stats"]
+    assert around.observer.throttled == ["stats"]
 
 
 async def test_a_call_without_a_token_is_not_made_and_told() -> None:
     around, script = Surroundings(per_minute=2), Script([answer()])
     api = work_api(around, script)
-    await api.stats(STATS_TURN)
+    await api.stats(STATS_CALL)
     with pytest.raises(Throttled):
-        await api.stats(STATS_TURN)
-    assert (len(script.sent), around.witness.throttled) == (1, ["stats"])
+        await api.stats(STATS_CALL)
+    assert (len(script.sent), around.observer.throttled) == (1, ["stats"])
 
 
 # ---- 429 and 529
@@ -489,7 +515,7 @@ async def test_a_refusal_is_waited_out_as_long_as_it_says(status: int, headers: 
     assert failed is not None
     assert around.budget.waits_until(around.now) == pytest.approx(around.now + wait_s)
     with pytest.raises(Throttled):
-        await api.stats(STATS_TURN)
+        await api.stats(STATS_CALL)
     assert len(script.sent) == 1
 
 
@@ -545,7 +571,7 @@ def test_the_estimate_is_never_further_off_than_the_call_took_and_a_second(
 async def test_a_reply_tells_how_far_the_server_is_ahead() -> None:
     around = Surroundings()
     script = Script([answer(headers={"date": formatdate(around.now + 3600, usegmt=True)})])
-    reading = await work_api(around, script).stats(STATS_TURN)
+    reading = await work_api(around, script).stats(STATS_CALL)
     assert (reading.received_at, reading.server_ahead_s) == (around.now, 3600.5)
 
 
@@ -603,7 +629,7 @@ async def test_a_request_on_the_wire_is_what_the_api_expects(wire: respx.MockRou
     called = wire.get(LIST_PATH).respond(content=PAGE)
     around = Surroundings()
     around.change(query={"beta": "true"})
-    await work_api(around, transport).page("a b&c=d/\u00e9", 1000, LIST_TURN)
+    await work_api(around, transport).page("a b&c=d/\u00e9", 1000, LIST_CALL)
     request = called.calls.last.request
     assert dict(request.url.params) == {"beta": "true", "limit": "1000", "page": "a b&c=d/\u00e9"}
     assert request.url.path == f"/v1{LIST_PATH}"

@@ -20,7 +20,7 @@ import trustme
 from exporter.api.client import ApiError, WorkApi
 from exporter.api.httpx_transport import ConnectOptions, HttpxTransport, tls_context
 from exporter.api.transport import TransportError
-from tests.api.api_context import API_KEY, STATS_TURN, Surroundings
+from tests.api.api_context import API_KEY, STATS_CALL, Surroundings
 from tests.faulty_server import STATS, Connection, answer, refusing, serving, unreachable, well
 from tests.simulated_time import SIMULATED_TIME
 
@@ -76,7 +76,7 @@ class Reader:
     async def read(self) -> WorkStats | ApiError:
         self.api.begin("stats")
         try:
-            return (await self.api.stats(STATS_TURN)).value
+            return (await self.api.stats(STATS_CALL)).value
         except ApiError as failed:
             return failed
 
@@ -241,7 +241,7 @@ async def test_a_fault_has_its_reason_and_the_neighbour_is_exact_and_in_time(
         healthy_s = now() - started_at
         assert await sick_task == reason
         sick_s = now() - started_at
-        assert len(sick.around.witness.sent) == calls
+        assert len(sick.around.observer.sent) == calls
     assert depths == [3] * 5
     assert healthy_s < 0.1
     assert sick_s == pytest.approx(TIMEOUT_S) if reason == "timeout" else sick_s < 0.1
@@ -267,7 +267,7 @@ async def test_a_refused_connection_is_a_fault_of_connecting(options: ConnectOpt
     with refusing() as base_url:
         async with reader(base_url, options) as sick:
             assert await sick.reason() == "connect"
-            assert sick.around.witness.sent == [("stats", "connect")] * 2
+            assert sick.around.observer.sent == [("stats", "connect")] * 2
 
 
 async def test_a_connection_that_hangs_times_out(options: ConnectOptions) -> None:
@@ -347,7 +347,7 @@ async def test_a_server_that_cannot_prove_itself_is_a_fault_of_tls(
 
     async with serving(behave, context) as server, reader(as_https(server.base_url), options) as sick:
         assert await sick.reason() == "tls"
-        assert sick.around.witness.sent == [("stats", "tls")]
+        assert sick.around.observer.sent == [("stats", "tls")]
     assert requests == []
 
 
@@ -370,7 +370,7 @@ async def test_a_cut_under_tls_is_a_cut_and_is_tried_again(
 ) -> None:
     async with serving(once(then=then), tls_server(authority)) as server, reader(server.base_url, options) as sick:
         assert await sick.reason() == "protocol"
-        assert sick.around.witness.sent == [("stats", "protocol")] * 2
+        assert sick.around.observer.sent == [("stats", "protocol")] * 2
 
 
 async def test_a_handshake_that_hangs_times_out(options: ConnectOptions) -> None:
@@ -394,7 +394,7 @@ async def test_files_that_make_no_context_are_a_fault_of_tls(tmp_path: Path) -> 
 
 
 def stray(*, gap_s: float) -> Callable[[Connection], Awaitable[None]]:
-    """HttpResponse the first request twice, the rest well."""
+    """Answer the first request twice, the rest well."""
 
     async def behave(connection: Connection) -> None:
         await connection.request()
@@ -505,7 +505,7 @@ async def test_after_a_thousand_timeouts_a_healthy_answer_comes_at_once(options:
         started_at = now()
         assert await sick.depth() == 3
         assert now() - started_at < 0.1
-        assert sick.around.witness.sent.count(("stats", "timeout")) == 1000
+        assert sick.around.observer.sent.count(("stats", "timeout")) == 1000
 
 
 async def test_a_call_cut_short_by_the_scrape_s_deadline_harms_neither_its_sibling_nor_the_next(
@@ -531,7 +531,7 @@ async def test_a_call_cut_short_by_the_scrape_s_deadline_harms_neither_its_sibli
         await cut_task
         assert await sibling == 3
         assert await sick.depth() == 3
-        assert sick.around.witness.sent[0] == ("stats", "timeout")
+        assert sick.around.observer.sent[0] == ("stats", "timeout")
 
 
 async def test_without_file_descriptors_reads_fail_to_connect_and_recover_after(options: ConnectOptions) -> None:

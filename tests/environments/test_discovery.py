@@ -14,7 +14,7 @@ from exporter.api.wire import EnvironmentPage, RemoteEnvironment
 from exporter.config.model import DISCOVERY_PAGE_SIZE, ApiConfig, Config, DiscoveryConfig
 from exporter.environments.discovery import Discovery, DiscoveryLoop
 from exporter.log import Log
-from tests.api.api_context import TransitionDetector
+from tests.api.api_context import RecordingObserver
 from tests.environments.fake_api import Surroundings
 
 pytestmark = pytest.mark.anyio
@@ -45,8 +45,8 @@ def page(*environments: RemoteEnvironment, cursor: str | None = None) -> Environ
     return EnvironmentPage(environments, cursor)
 
 
-def discovery_of(*outcomes: EnvironmentPage | Exception) -> tuple[Discovery, EnvironmentList, TransitionDetector]:
-    api, observer = EnvironmentList(deque(outcomes)), TransitionDetector()
+def discovery_of(*outcomes: EnvironmentPage | Exception) -> tuple[Discovery, EnvironmentList, RecordingObserver]:
+    api, observer = EnvironmentList(deque(outcomes)), RecordingObserver()
     return Discovery(api, observer=observer, log=Log()), api, observer  # type: ignore[arg-type]  # EnvironmentsApi's face
 
 
