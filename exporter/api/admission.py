@@ -10,7 +10,7 @@ run decides nothing.
 
 Environments whose last call timed out share half of the slots: however many of them hang, the others have the other half.
 One that may hang, because it did or because it has never answered, keeps its slot for a second at a time while others wait
-for it: so a fleet of which most hang is told apart in a few scrapes, and one that has recovered is soon tried again.
+for it: so a fleet of which most hang is sorted in a few scrapes, and one that has recovered is soon tried again.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ no more than the budget plus that burst is sent. Who may take a token depends on
 * anything of the listing leaves enough for the stats that fall due before new tokens arrive: for the k-th next of them,
   what is left plus what accrues until then must be k at least. Where stats alone need the whole budget, the listing gets
   nothing, and the age of the stats is what arithmetic allows: environments ÷ budget;
-* an open end is read only where the segments that its list asked for last time can be read as well: they are booked with it.
+* an open end is read only where the segments that its list asked for last time can be read as well: they are reserved with it.
   Otherwise open ends alone would use up a small budget, and no list would ever be complete;
-* segments that are not booked and all below leave the same for each environment's open end; background work leaves half of the
+* segments that are not reserved and all below leave the same for each environment's open end; background work leaves half of the
   bucket too.
 
 A 429 or 529 stops everybody until the time it names. Afterwards the rate is half of what it was, and recovers by a tenth of the
@@ -40,12 +40,12 @@ RESERVED_KEPT_S = 10.0
 
 
 def burst_calls(per_minute: float) -> float:
-    """Return how many calls can be made at once: half a minute's, and one at least."""
+    """Return how many calls may be sent at once after a time without any."""
     return max(1.0, per_minute / 2)
 
 
 class Priority(enum.IntEnum):
-    """What a call is for, in order of worth. The listing's own worths continue this scale."""
+    """What a call is for, the most important first. The one scale of the whole exporter."""
 
     STATS = 0
     OPEN_END = 1
@@ -56,11 +56,11 @@ class Priority(enum.IntEnum):
 
 @dataclass(slots=True)
 class _Demand:
-    """One environment's part in what will soon be asked for. Instants on the monotonic clock.
+    """The calls that one environment will soon need. Instants on the monotonic clock.
 
-    `period_s`: the time between two scrapes that cause a read. Learnt from the asking alone: were it learnt from the reads,
-    a time without tokens would look like a wish for fewer of them. `segments`: calls that the list asked for besides its open end
-    when that was last read.
+    `period_s`: the time between two scrapes that cause a read. It follows the scrapes, not the reads: otherwise a time without
+    tokens would look like a slower scraper. `segments`: calls that the list needed besides its open end when that was last read.
+    `segments_asked`, `opened`: the same count for the scrape under way, and whether its open end was read.
     """
 
     asked_at: float
@@ -81,18 +81,21 @@ class _Demand:
 
 @dataclass(slots=True)
 class _Slack:
-    """How many tokens can be spared: never too high, for time only adds to it. Exact until a token is taken."""
+    """At least so many tokens can be spared. `at`: when this was computed; `exact`: no token has been taken since."""
 
     tokens: float
     at: float
     exact: bool = True
 
-    def priority(self) -> None:
+    def take_one(self) -> None:
         self.tokens -= 1
         self.exact = False
 
-    def settles(self, enough: float, *, per_second: float, now: float) -> bool:
-        """Tell whether it is certain without a new look that there are `enough`, or that there aren't."""
+    def decides(self, enough: float, *, per_second: float, now: float) -> bool:
+        """Whether `enough` can be answered without computing the slack again.
+
+        Yes, if so many were spare: none is taken back but by `take_one`. No, if even all that has accrued since is too little.
+        """
         return self.tokens >= enough or (self.exact and self.tokens + per_second * (now - self.at) < enough)
 
 
@@ -126,7 +129,7 @@ class Budget:
         self._slack_by_priority.clear()
 
     def register_demand(self, environment_ids: Iterable[str], *, now: float) -> None:
-        """Note that these environments are being asked for; those nobody has asked for lately no longer count."""
+        """Note that these environments are scraped now; forget those that have not been scraped lately."""
         for environment_id in environment_ids:
             demand = self._demand_by_environment.get(environment_id)
             if demand is None:
@@ -156,7 +159,7 @@ class Budget:
             return False
         self._tokens -= 1
         for slack in self._slack_by_priority.values():
-            slack.priority()
+            slack.take_one()
         if demand is not None:
             self._note(priority, demand, now)
         return True
@@ -164,7 +167,7 @@ class Budget:
     def rate_limited(self, retry_after_s: float | None, *, now: float) -> bool:
         """Stop everybody after a 429 or 529 for `retry_after_s`, or for a growing time where it didn't say.
 
-        Answers whether that is news: the first wait since the API last answered something else.
+        Return whether that is news: the first wait since the API last answered something else.
         """
         already_waiting = now < self._no_call_before
         if not already_waiting:
@@ -185,7 +188,7 @@ class Budget:
         return self._waits == 1 and not already_waiting
 
     def answered(self) -> None:
-        """Let the next wait start small again: the API answered something other than a refusal."""
+        """Start the next wait small again: the API answered something other than a 429 or 529."""
         self._waits = 0
 
     def limit_per_minute(self, now: float) -> float:
@@ -242,14 +245,15 @@ class Budget:
         return self._slack_above(least, enough, now) >= enough
 
     def _slack_above(self, priority: Priority, enough: float, now: float) -> float:
-        """Tell how many tokens are left over by what is worth more than `priority`, exactly enough to compare with `enough`."""
+        """Return how many tokens the calls before `priority` leave. It may be too low, but on the right side of `enough`."""
         known = self._slack_by_priority.get(priority)
-        if known is None or not known.settles(enough, per_second=self._per_second, now=now):
+        if known is None or not known.decides(enough, per_second=self._per_second, now=now):
             # Costs a millisecond at a thousand environments; without the memory, for every call of a scrape.
             known = self._slack_by_priority[priority] = _Slack(self._least_left(priority, now), now)
         return known.tokens
 
     def _least_left(self, priority: Priority, now: float) -> float:
+        """Return the fewest tokens that will be left when one of the calls before `priority` has fallen due and taken its own."""
         cycle_s = len(self._demand_by_environment) / self._per_second
         due_in_s: list[float] = []
         for demand in self._demand_by_environment.values():

@@ -38,7 +38,7 @@ NEVER = float("-inf")
 class _InFlightRead:
     """A read under way, or about to be. `deadline`: monotonic clock; `ends_at`: the same on the loop's.
 
-    `under_way`: the scopes of its parts that have been started; `sources_left`: how many have not ended. `list_waits`: the list is
+    `under_way`: the scopes of its sources that have been started; `sources_left`: how many have not ended. `list_waits`: the list is
     asked for when the stats have been answered, not before.
     """
 
@@ -72,7 +72,7 @@ class Scraper:
         self._in_background: set[EnvironmentReader] = set()
 
     async def scrape(self, readers: Sequence[EnvironmentReader], *, timeout_s: float) -> tuple[Snapshot, ...]:
-        """Read what is due, wait `timeout_s` at most, and tell what may be shown, in the order of `readers`."""
+        """Read what is due, wait `timeout_s` at most, and return what may be shown, in the order of `readers`."""
         asked_at = self._clock.monotonic()
         self._budget.register_demand([reader.environment.id for reader in readers], now=asked_at)
         read_by_reader = self._attach(readers, asked_at, asked_at + timeout_s)
@@ -129,7 +129,7 @@ class Scraper:
             self._end(read)
 
     def _end(self, read: _InFlightRead) -> None:
-        """Go on after one of a flight's parts."""
+        """Go on after one source: with the list that waited for the stats, or with the end of the read."""
         read.sources_left -= 1
         if read.list_waits:
             read.list_waits = False
