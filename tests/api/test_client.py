@@ -372,8 +372,8 @@ async def test_an_item_that_is_read_again_is_not_counted_again_as_unknown() -> N
     body = b'{"data":[{"id":"w1","state":"new","data":{"type":"session"}}]}'
     around, script = Surroundings(), Script([answer(body=body)])
     for _ in range(3):
-        await work_api(around, script).page(None, 100, LIST_TURN)
-    assert around.witness.drifted == ["state"]
+        await work_api(around, script).page(None, 100, LIST_CALL)
+    assert around.observer.drifted == ["state"]
 
 
 @pytest.mark.parametrize("fault", ["timeout", "connect", "tls", "protocol", "too_large"])
