@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
+PATIENCE_S = 120.0
+"""More than a busy machine needs for anything here."""
+
+
 @pytest.fixture
 def simulator() -> Iterator[Running]:
     world = World(time.time)
@@ -156,7 +160,7 @@ def test_a_check_prints_the_plan_and_makes_no_call(simulator: Running, tmp_path:
 
 @pytest.mark.parametrize("mode", ["--demo", "--simulator"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_with_0_within_5_seconds(mode: str, number: signal.Signals) -> None:
+def test_a_signal_ends_it_with_0(mode: str, number: signal.Signals) -> None:
     address = f"127.0.0.1:{free_port()}"
     flag = "--web.listen-address" if mode == "--demo" else "--simulator.listen-address"
     begun = time.monotonic()
