@@ -1,5 +1,7 @@
 """The process, from its first moment on."""
 
+from __future__ import annotations
+
 import sys
 
 from exporter import signals
@@ -8,7 +10,14 @@ from exporter import signals
 def main() -> int:
     """Run the command line and return the exit code."""
     signals.block()
-    from exporter.cli import main as run  # noqa: PLC0415 -- signals have to wait before all of this is imported
+    from exporter import inherited, installation  # noqa: PLC0415 -- signals wait from the first moment on
+
+    inherited.remove()
+    if conflict := installation.conflict():
+        sys.stderr.write(f"managed-agents-exporter: {conflict.sentence}\n")
+        if conflict.fatal:
+            return 1
+    from exporter.cli import main as run  # noqa: PLC0415 -- what stands above has to happen before all of this is imported
 
     return run()
 
