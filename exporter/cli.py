@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import os
 import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import anyio
 
@@ -28,7 +30,7 @@ from exporter.web.web_config_reload import ReloadingWebConfig
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from exporter.flags import Options
 
@@ -36,19 +38,29 @@ PROGRAM = "managed-agents-exporter"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = flags.parse(arguments)
-    if options.once or options.check:
-        signals.unblock()
-    logger = log.configure(level=options.log_level, format=options.log_format, stream=sys.stderr)
     try:
-        code = _run(options, logger)
+        code = _start(arguments)
     except ConfigError as invalid:
         code = _fail(*invalid.problems)
     except AddressError as problem:
         code = _fail(str(problem))
     except KeyboardInterrupt:
         code = _fail("interrupted")
+    except flags.UsageError as problem:
+        _complain(str(problem))
+        code = 2
     return _leave(code)
+
+
+def _start(arguments: Sequence[str] | None) -> int:
+    options = flags.parse(arguments)
+    if isinstance(options, str):
+        _write(options)
+        return 0
+    if options.once or options.check:
+        signals.unblock()
+    logger = log.configure(level=options.log_level, format=options.log_format, stream=sys.stderr)
+    return _run(options, logger)
 
 
 def _run(options: Options, logger: log.Log) -> int:
@@ -100,12 +112,12 @@ def _check(options: Options, logger: log.Log) -> None:
         problems += invalid.problems
     if problems:
         raise ConfigError(tuple(problems))
-    _print(plan(config, environments=len(config.environments)).lines())
+    _write("".join(f"{line}\n" for line in plan(config, environments=len(config.environments)).lines()))
 
 
 async def _check_online(app: App) -> int:
     report = await app.check_online()
-    _print(report.lines())
+    _write("".join(f"{line}\n" for line in report.lines()))
     return 0 if report.fine else 1
 
 
@@ -116,7 +128,7 @@ async def _once(app: App) -> int:
         monotonic=Clock().monotonic(),
         heartbeat_overdue_s=app.config.work.heartbeat_overdue_s,
     )
-    sys.stdout.buffer.write(expose(families, app.registry, Wanted()).body)
+    _write(expose(families, app.registry, Wanted()).body)
     read = [each.queue is not None and (each.work is not None or not each.listing_enabled) for each in snapshots]
     return 0 if read and all(read) else 1
 
@@ -135,7 +147,7 @@ async def _serve(app: App, sockets: Sequence[socket.socket], logger: log.Log, op
 
 async def _serve_simulator(address: str) -> int:
     async with simulated_api(address) as (_, base_url):
-        _print([f"The simulated Work API is at {base_url}; / lists its environments and their keys."])
+        _announce(f"The simulated Work API is at {base_url}; / lists its environments and their keys.")
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
             signals.unblock()
             await anext(received)
@@ -151,22 +163,60 @@ async def _serve_demo(options: Options, logger: log.Log) -> int:
         app = App(settings)
         if options.once:
             return await _once(app)
-        _print(f"The demo is at http://localhost:{listener.getsockname()[1]}/" for listener in sockets)
+        for port in dict.fromkeys(listener.getsockname()[1] for listener in sockets):
+            _announce(f"The demo is at http://localhost:{port}/")
         return await _serve(app, sockets, logger, options)
 
 
-# ---- the process
+# ---- output
 
 
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        print(line, flush=True)
+def _write(output: str | bytes) -> None:
+    """Write to stdout at once. If that fails, end the process as one that was cut off."""
+    try:
+        _write_to_stdout(output)
+    except OSError as problem:
+        _end_cut_off(problem)
+
+
+def _announce(line: str) -> None:
+    """Write a line that a server can do without."""
+    with contextlib.suppress(OSError):
+        _write_to_stdout(f"{line}\n")
+
+
+def _write_to_stdout(output: str | bytes) -> None:
+    if sys.stdout is None:  # how Python says that the descriptor was closed
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    if isinstance(output, str):  # names may hold what the terminal's encoding doesn't have
+        output = output.encode(sys.stdout.encoding, "backslashreplace")
+    sys.stdout.buffer.write(output)
+    sys.stdout.buffer.flush()
+
+
+def _end_cut_off(problem: OSError) -> NoReturn:
+    """End the process. A reader that has gone is no news: the process dies of SIGPIPE, in silence, like any other in a pipe."""
+    if isinstance(problem, BrokenPipeError):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGPIPE)
+        os._exit(128 + signal.SIGPIPE)  # only where SIGPIPE is blocked, or ignored as in a container's first process
+    os._exit(_fail(f"cannot write to stdout: {problem.strerror}"))
 
 
 def _fail(*problems: str) -> int:
     for problem in problems:
-        print(f"{PROGRAM}: {problem}", file=sys.stderr)
+        _complain(f"{PROGRAM}: {problem}")
     return 1
+
+
+def _complain(text: str) -> None:
+    """Print to stderr, if there is one that can be written to."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
+
+
+# ---- the process
 
 
 class _NameThreads(ThreadPoolExecutor):
@@ -186,8 +236,11 @@ def _in_loop(run: Callable[[], Awaitable[int]]) -> int:
 
 def _leave(code: int) -> int:
     """Return the exit code, or end at once if a thread still waits for a name or computes a password's hash."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except OSError:  # what it still holds would make the interpreter end with another code
+        os._exit(code)
     if any(thread.name.startswith(("names", PASSWORDS)) for thread in threading.enumerate()):
         os._exit(code)
     return code

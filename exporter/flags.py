@@ -6,7 +6,7 @@ import argparse
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 from exporter import __version__
 from exporter.web.addresses import AddressError, parse_address
@@ -43,10 +43,28 @@ class Options:
     log_format: Format
 
 
-def parse(arguments: Sequence[str] | None) -> Options:
-    """Read the flags, from `sys.argv` if there are no arguments. A usage error ends the process with 2."""
+class UsageError(Exception):
+    """Flags that can't be used. The text is the usage and the problem, in several lines."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that leaves printing and the exit code to its caller."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.format_usage()}{self.prog}: error: {message}")
+
+
+def parse(arguments: Sequence[str] | None) -> Options | str:
+    """Return what the flags were set to, or the text that --help or --version asks for. Raises UsageError.
+
+    Without arguments those of `sys.argv` are read.
+    """
     flags = parser()
     given = vars(flags.parse_args(arguments))
+    if given["help"]:
+        return flags.format_help()
+    if given["version"]:
+        return f"managed-agents-exporter {__version__} (Python {platform.python_version()})\n"
     for mode, ignored in CONTRADICTIONS.items():
         for flag in ignored:
             if given[mode] and given[flag]:
@@ -70,11 +88,12 @@ def parse(arguments: Sequence[str] | None) -> Options:
     )
 
 
-def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> Parser:
+    parser = Parser(
         prog="managed-agents-exporter",
         description="Prometheus exporter for the work queues of Claude Managed Agents' self-hosted environments.",
         allow_abbrev=False,
+        add_help=False,
     )
 
     def add(name: str, text: str, **more: Any) -> None:
@@ -85,8 +104,8 @@ def parser() -> argparse.ArgumentParser:
     _add_web(add)
     add("log.level", "least severe events logged", choices=("debug", "info", "warn", "error"), default="info")
     add("log.format", "how events are written to stderr", choices=("logfmt", "json"), default="logfmt")
-    version = f"managed-agents-exporter {__version__} (Python {platform.python_version()})"
-    parser.add_argument("--version", action="version", version=version)
+    add("version", "print the version and exit", action="store_true")
+    parser.add_argument("-h", "--help", dest="help", help="print this and exit", action="store_true")
     return parser
 
 

@@ -241,3 +241,104 @@ def wait_until_answered(url: str, process: subprocess.Popen[str]) -> httpx.Respo
         except httpx.TransportError:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+# ---- outputs that can't be written to
+
+READER_GONE, FULL, CLOSED = "reader gone", "full", "closed"
+PRINTING = [
+    ["--help"],
+    ["--version"],
+    ["--config.check"],
+    ["--config.check=online"],
+    ["--once"],
+]
+
+
+@contextmanager
+def broken_output(how: str) -> Iterator[int]:
+    """Yield a descriptor to print to, of which the reader has gone or whose disk is full."""
+    if how == FULL:
+        with Path("/dev/full").open("wb") as full:
+            yield full.fileno()
+        return
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        yield writer
+    finally:
+        os.close(writer)
+
+
+def cut_off(how: str, *arguments: str, stream: str = "stdout") -> subprocess.CompletedProcess[str]:
+    """Run the program with one of its outputs broken, and read the other one."""
+    other = {"stdout": "stderr", "stderr": "stdout"}[stream]
+    if how == CLOSED:
+        closing = {"stdout": 'exec "$@" >&-', "stderr": 'exec "$@" 2>&-'}[stream]
+        command, outputs = ["sh", "-c", closing, "sh", *COMMAND, *arguments], {other: subprocess.PIPE}
+        return subprocess.run(command, text=True, timeout=PATIENCE_S, check=False, **outputs)  # type: ignore[call-overload, no-any-return]  # the names of streams
+    with broken_output(how) as broken:
+        outputs = {stream: broken, other: subprocess.PIPE}
+        return subprocess.run([*COMMAND, *arguments], text=True, timeout=PATIENCE_S, check=False, **outputs)  # type: ignore[call-overload, no-any-return]  # as above
+
+
+@pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
+def test_a_reader_that_has_gone_ends_the_program_in_silence(
+    arguments: list[str], simulator: Running, tmp_path: Path
+) -> None:
+    ended = cut_off(READER_GONE, *arguments, f"--config.file={write_config(tmp_path, simulator)}")
+    assert (ended.returncode, ended.stderr) == (-signal.SIGPIPE, "")
+
+
+@pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
+def test_a_full_disk_is_one_line_and_1(arguments: list[str], simulator: Running, tmp_path: Path) -> None:
+    ended = cut_off(FULL, *arguments, f"--config.file={write_config(tmp_path, simulator)}")
+    assert ended.returncode == 1
+    assert ended.stderr == "managed-agents-exporter: cannot write to stdout: No space left on device\n"
+
+
+@pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
+def test_a_closed_output_is_one_line_and_1(arguments: list[str], simulator: Running, tmp_path: Path) -> None:
+    ended = cut_off(CLOSED, *arguments, f"--config.file={write_config(tmp_path, simulator)}")
+    assert ended.returncode == 1
+    assert ended.stderr == "managed-agents-exporter: cannot write to stdout: Bad file descriptor\n"
+
+
+def test_a_shell_sees_the_exit_code_of_a_pipe_that_was_cut_off() -> None:
+    command = 'set -o pipefail; "$@" --demo --once | grep -q managed_agents_up'
+    ended = subprocess.run(
+        ["bash", "-c", command, "bash", *COMMAND], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert (ended.returncode in {0, 128 + signal.SIGPIPE}, ended.stdout, ended.stderr) == (True, "", "")
+
+
+@pytest.mark.parametrize("how", [READER_GONE, FULL, CLOSED])
+@pytest.mark.parametrize(("arguments", "code"), [(["--config.file=/nowhere"], 1), (["--nonsense"], 2)])
+def test_problems_that_can_not_be_printed_leave_the_exit_code(how: str, arguments: list[str], code: int) -> None:
+    ended = cut_off(how, *arguments, stream="stderr")
+    assert (ended.returncode, ended.stdout) == (code, "")
+
+
+@pytest.mark.parametrize("how", [READER_GONE, FULL])
+@pytest.mark.parametrize("mode", ["--demo", "--simulator"])
+def test_a_server_serves_without_its_outputs(mode: str, how: str) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    flags = [f"--web.listen-address={address}", f"--simulator.listen-address={address}"]
+    with (
+        broken_output(how) as broken,
+        subprocess.Popen([*COMMAND, mode, *flags], stdout=broken, stderr=broken, text=True) as process,
+    ):
+        assert wait_until_answered(f"http://{address}/", process).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=PATIENCE_S) == 0
+
+
+def test_a_name_that_the_output_can_not_encode_is_escaped(tmp_path: Path) -> None:
+    world = World(time.time)
+    world.add_environment("env_1", name="Köln 日本", key="key-1").create()
+    with running(world) as simulator:
+        config = write_config(tmp_path, simulator)
+        for arguments in (["--config.check=online"], ["--config.check"]):
+            ended = run(*arguments, f"--config.file={config}", environ={"PYTHONIOENCODING": "ascii"})
+            assert (ended.returncode, ended.stderr) == (0, "")
+    assert "environments: 1" in ended.stdout

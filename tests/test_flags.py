@@ -7,16 +7,23 @@ from pathlib import Path
 import pytest
 
 from exporter import __version__, flags
-from exporter.flags import Options
+from exporter.flags import Options, UsageError
 from exporter.web.routes import WebSettings
 
 
-def usage_error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Return the last line of what is printed when these flags end the process with 2."""
-    with pytest.raises(SystemExit) as ended:
+def usage_error(*arguments: str) -> str:
+    """Return the last line of what is printed for these flags."""
+    with pytest.raises(UsageError) as invalid:
         flags.parse(arguments)
-    assert ended.value.code == 2
-    return capsys.readouterr().err.splitlines()[-1].removeprefix("managed-agents-exporter: error: ")
+    usage, *_, problem = str(invalid.value).splitlines()
+    assert usage.startswith("usage: managed-agents-exporter [")
+    return problem.removeprefix("managed-agents-exporter: error: ")
+
+
+def options(*arguments: str) -> Options:
+    parsed = flags.parse(arguments)
+    assert isinstance(parsed, Options)
+    return parsed
 
 
 def test_without_flags_everything_has_its_default() -> None:
@@ -62,11 +69,11 @@ def test_every_flag_reaches_its_option() -> None:
 
 @pytest.mark.parametrize(("argument", "mode"), [("--demo", "demo"), ("--simulator", "simulator"), ("--once", "once")])
 def test_a_mode_is_a_flag_of_its_own(argument: str, mode: str) -> None:
-    assert getattr(flags.parse([argument]), mode)
+    assert getattr(options(argument), mode)
 
 
 def test_a_check_is_offline_unless_it_says_otherwise() -> None:
-    assert flags.parse(["--config.check"]).check == "offline"
+    assert options("--config.check").check == "offline"
 
 
 @pytest.mark.parametrize(
@@ -91,27 +98,24 @@ def test_a_check_is_offline_unless_it_says_otherwise() -> None:
         (["--web.max=1"], "unrecognized arguments: --web.max=1"),
     ],
 )
-def test_a_bad_flag_is_named_with_its_rule(
-    arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert usage_error(capsys, *arguments) == problem
+def test_a_bad_flag_is_named_with_its_rule(arguments: list[str], problem: str) -> None:
+    assert usage_error(*arguments) == problem
 
 
-def test_a_word_that_is_no_choice_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
-    assert usage_error(capsys, "--log.level=loud").startswith("argument --log.level: invalid choice: 'loud'")
+def test_a_word_that_is_no_choice_is_a_usage_error() -> None:
+    assert usage_error("--log.level=loud").startswith("argument --log.level: invalid choice: 'loud'")
 
 
 @pytest.mark.parametrize("address", ["9831", "host", "::1:9831", "127.0.0.1:99999", "127.0.0.1:x"])
 @pytest.mark.parametrize("flag", ["--web.listen-address", "--simulator.listen-address"])
-def test_an_invalid_address_is_named(flag: str, address: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_address_is_named(flag: str, address: str) -> None:
     assert (
-        usage_error(capsys, f"{flag}={address}")
+        usage_error(f"{flag}={address}")
         == f"argument {flag}: {address!r} is no listen address: give :port, host:port or [v6]:port"
     )
 
 
-def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        flags.parse(["--version"])
-    assert ended.value.code == 0
-    assert capsys.readouterr().out.startswith(f"managed-agents-exporter {__version__} (Python 3.")
+def test_the_version_and_the_help_are_texts_to_print() -> None:
+    version, text = flags.parse(["--version"]), flags.parse(["--help"])
+    assert str(version).startswith(f"managed-agents-exporter {__version__} (Python 3.")
+    assert all(f"--{name}" in str(text) for name in ("config.check", "web.listen-address", "version"))

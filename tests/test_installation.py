@@ -72,7 +72,7 @@ class Installed:
 
     def run(self) -> tuple[int, list[str]]:
         """Start the program; return its exit code and the lines on stderr."""
-        command = [self._bin / "managed-agents-exporter", "--version"]
+        command = [str(self._bin / "managed-agents-exporter"), "--version"]
         ended = subprocess.run(command, check=False, timeout=120, capture_output=True, text=True)
         return ended.returncode, ended.stderr.splitlines()
 

@@ -196,7 +196,7 @@ def test_the_commands_shown_use_flags_and_targets_that_exist(any_page: Page) -> 
 def assert_accepted(arguments: list[str]) -> None:
     try:
         flags.parser().parse_args(arguments)
-    except SystemExit:
+    except flags.UsageError:
         pytest.fail(f"the command line refuses {arguments}")
 
 

@@ -130,7 +130,9 @@ def test_the_unit_starts_what_is_installed_and_reloads_by_signal() -> None:
     (start,) = unit()["ExecStart"]
     command, *arguments = start.split()
     assert command == COMMAND
-    assert flags.parse(arguments).config_file == Path("/etc/managed-agents-exporter/exporter.yml")
+    options = flags.parse(arguments)
+    assert isinstance(options, flags.Options)
+    assert options.config_file == Path("/etc/managed-agents-exporter/exporter.yml")
     assert unit()["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
 
 
