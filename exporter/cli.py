@@ -93,7 +93,7 @@ def _settings(options: Options, logger: log.Log, configuration: Callable[[], Con
 
 
 def _listen(options: Options) -> list[socket.socket]:
-    return [listen(address) for address in options.addresses]
+    return [listener for address in options.addresses for listener in listen(address)]
 
 
 # ---- the modes

@@ -35,7 +35,8 @@ async def test_the_configuration_names_every_environment_of_the_demo_with_its_ke
 
 @pytest.mark.anyio
 async def test_an_address_in_use_is_named() -> None:
-    with listen("127.0.0.1:0") as taken:
+    (listener,) = listen("127.0.0.1:0")
+    with listener as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(AddressError, match=f"cannot listen on {address}: "):
             async with simulated_api(address):

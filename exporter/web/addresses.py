@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
+import os
 import socket
-from typing import Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 BACKLOG = 512
+ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+"""What the system says to an address that it does not have."""
 
 
 class AddressError(Exception):
@@ -23,33 +30,59 @@ def parse_address(text: str) -> tuple[str, int]:
     return bare, int(port)
 
 
-def listen(text: str) -> socket.socket:
-    """Bind the address and listen. Raises AddressError with the reason and a remedy."""
+def listen(text: str) -> list[socket.socket]:
+    """Listen on every address that the text stands for. Raises AddressError with the reason and a remedy.
+
+    `:port` and `[::]:port` are all addresses of the machine, of IPv4 as well; a name is all addresses that it has here.
+    """
     host, port = parse_address(text)
     try:
-        return _bound(host, port)
+        return _listen_everywhere(port) if host in {"", "::"} else _listen_on_each(_addresses(host), port)
     except OSError as problem:
         remedy = "another address can be given with --web.listen-address"
         raise AddressError(f"cannot listen on {text}: {problem.strerror or problem}; {remedy}") from None
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    if host:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE, proto=socket.IPPROTO_TCP
-        )[0]
-        return _listener(family, kind, protocol, address)
+def _addresses(host: str) -> list[tuple[int, Any]]:
+    """Return the families and addresses that a name stands for."""
+    found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE, proto=socket.IPPROTO_TCP)
+    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+
+
+def _listen_everywhere(port: int) -> list[socket.socket]:
     if socket.has_dualstack_ipv6():
-        with contextlib.suppress(OSError):
-            return _listener(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, ("::", port), dual_stack=True)
-    return _listener(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, ("0.0.0.0", port))  # noqa: S104 -- `:port` asks for it
+        try:
+            return [_listener(socket.AF_INET6, ("::", port), dual_stack=True)]
+        except OSError as problem:
+            if problem.errno not in ABSENT:
+                raise
+    return [_listener(socket.AF_INET, ("0.0.0.0", port))]  # noqa: S104 -- `:port` asks for it
 
 
-def _listener(
-    family: int, kind: int, protocol: int, address: tuple[Any, ...], *, dual_stack: bool = False
-) -> socket.socket:
+def _listen_on_each(addresses: Sequence[tuple[int, Any]], port: int) -> list[socket.socket]:
+    """Listen on one port of each address that this machine has: `localhost` is ::1 as well, even where IPv6 is off."""
+    listeners: list[socket.socket] = []
+    absent = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+    with ExitStack() as opened:
+        for family, (host, _, *scope) in addresses:
+            try:
+                listener = opened.enter_context(_listener(family, (host, port, *scope)))
+            except OSError as problem:
+                if problem.errno not in ABSENT:
+                    raise
+                absent = problem
+            else:
+                listeners.append(listener)
+                port = listener.getsockname()[1]  # the system has chosen one if it was 0
+        if not listeners:
+            raise absent
+        opened.pop_all()
+    return listeners
+
+
+def _listener(family: int, address: tuple[Any, ...], *, dual_stack: bool = False) -> socket.socket:
     # asyncio sets TCP_NODELAY only on sockets whose protocol is named.
-    listener = socket.socket(family, kind, protocol)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:

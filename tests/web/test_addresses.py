@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
 import pytest
 
+from exporter.web import addresses
 from exporter.web.addresses import AddressError, listen, parse_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def ipv6_works() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not ipv6_works(), reason="this machine has no IPv6")
 
 
 @pytest.mark.parametrize(
@@ -21,8 +40,90 @@ def test_what_is_no_address_is_refused_with_what_one_looks_like(text: str) -> No
         parse_address(text)
 
 
-def test_a_port_in_use_is_refused_with_a_remedy() -> None:
-    with listen("127.0.0.1:0") as first:
-        address = f"127.0.0.1:{first.getsockname()[1]}"
-        with pytest.raises(AddressError, match=r"Address already in use; another address can be given"):
-            listen(address)
+@pytest.fixture
+def opened() -> Iterator[Callable[[str], list[socket.socket]]]:
+    """Listen, and close all of it in the end."""
+    with ExitStack() as stack:
+
+        def listen_meanwhile(text: str) -> list[socket.socket]:
+            return [stack.enter_context(listener) for listener in listen(text)]
+
+        yield listen_meanwhile
+
+
+def port_of(listeners: list[socket.socket]) -> int:
+    """Return the one port of all of them."""
+    (port,) = {listener.getsockname()[1] for listener in listeners}
+    assert isinstance(port, int)
+    return port
+
+
+def answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=20).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+@needs_ipv6
+@pytest.mark.parametrize("text", [":0", "[::]:0"])
+def test_all_addresses_are_those_of_ipv4_as_well(text: str, opened: Callable[[str], list[socket.socket]]) -> None:
+    port = port_of(opened(text))
+    assert [answers(host, port) for host in ("127.0.0.1", "::1")] == [True, True]
+
+
+@needs_ipv6
+def test_a_single_address_is_no_other(opened: Callable[[str], list[socket.socket]]) -> None:
+    four, six = port_of(opened("127.0.0.1:0")), port_of(opened("[::1]:0"))
+    assert [answers(host, port) for host, port in (("127.0.0.1", four), ("::1", six))] == [True, True]
+    assert [answers(host, port) for host, port in (("::1", four), ("127.0.0.1", six))] == [False, False]
+
+
+def test_all_ipv4_addresses_are_those_alone(opened: Callable[[str], list[socket.socket]]) -> None:
+    (listener,) = opened("0.0.0.0:0")
+    assert listener.family == socket.AF_INET
+
+
+def test_a_name_is_every_address_that_it_has_on_the_same_port(opened: Callable[[str], list[socket.socket]]) -> None:
+    listeners = opened("localhost:0")
+    port = port_of(listeners)
+    bound = {listener.getsockname()[0] for listener in listeners}
+    named = {str(found[4][0]) for found in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
+    assert bound == {host for host in named if answers(host, port)}
+    assert "127.0.0.1" in bound
+
+
+def test_an_address_of_a_name_that_this_machine_lacks_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, opened: Callable[[str], list[socket.socket]]
+) -> None:
+    found = [(socket.AF_INET, (host, 0)) for host in ("192.0.2.1", "127.0.0.1")]
+    monkeypatch.setattr(addresses, "_addresses", lambda _: found)
+    (listener,) = opened("name.example:0")
+    assert listener.getsockname()[0] == "127.0.0.1"
+    monkeypatch.setattr(addresses, "_addresses", lambda _: found[:1])
+    with pytest.raises(AddressError, match=r"^cannot listen on name\.example:0: Cannot assign requested address; "):
+        listen("name.example:0")
+
+
+def test_without_ipv6_all_addresses_are_those_of_ipv4(
+    monkeypatch: pytest.MonkeyPatch, opened: Callable[[str], list[socket.socket]]
+) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    (listener,) = opened("[::]:0")
+    assert listener.family == socket.AF_INET
+
+
+@pytest.mark.parametrize("other", ["{}", ":{}", "[::]:{}", "localhost:{}"])
+def test_a_port_in_use_on_one_of_the_addresses_is_an_error_with_a_remedy(
+    other: str, opened: Callable[[str], list[socket.socket]]
+) -> None:
+    port = port_of(opened("127.0.0.1:0"))
+    text = other.format(port if other != "{}" else f"127.0.0.1:{port}")
+    with pytest.raises(AddressError, match=r"Address already in use; another address can be given"):
+        listen(text)
+
+
+def test_a_name_without_an_address_is_an_error() -> None:
+    with pytest.raises(AddressError, match=r"^cannot listen on nowhere\.invalid:0: "):
+        listen("nowhere.invalid:0")

@@ -57,7 +57,7 @@ async def _big(_: Request) -> Response:
 
 @contextmanager
 def served(limits: Limits = PATIENT, tls: Callable[[], ssl.SSLContext | None] = lambda: None) -> Iterator[Served]:
-    listener = listen("127.0.0.1:0")
+    (listener,) = listen("127.0.0.1:0")
     running = Served(listener.getsockname()[1])
 
     async def slow(_: Request) -> Response:
