@@ -164,7 +164,7 @@ async def _serve_demo(options: Options, logger: log.Log) -> int:
         if options.once:
             return await _once(app)
         for port in dict.fromkeys(listener.getsockname()[1] for listener in sockets):
-            _announce(f"The demo is at http://localhost:{port}/")
+            _announce(f"The demo is at http://localhost:{port}{options.web.route_prefix}/")
         return await _serve(app, sockets, logger, options)
 
 

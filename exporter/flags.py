@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import platform
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
+from urllib.parse import urlsplit
 
 from exporter import __version__
 from exporter.web.addresses import AddressError, parse_address
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from exporter.log import Format, Level
 
 DEFAULT_ADDRESS: Final = ":9831"
+PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@-]+)*")
+EXTERNAL_URL: Final = re.compile(
+    rf"https?://(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?{PREFIX.pattern}/?"
+)
 CONTRADICTIONS: Final = {
     "simulator": ("demo", "once", "config.check", "config.file", "web.config.file"),
     "demo": ("config.check", "config.file"),
@@ -81,6 +87,8 @@ def parse(arguments: Sequence[str] | None) -> Options | str:
             telemetry_path=given["web.telemetry-path"],
             max_requests=given["web.max-requests"],
             enable_lifecycle=given["web.enable-lifecycle"],
+            external_url=given["web.external-url"],
+            route_prefix=_route_prefix(given["web.route-prefix"], given["web.external-url"]),
         ),
         web_config_file=given["web.config.file"],
         log_level=given["log.level"],
@@ -126,9 +134,19 @@ def _add_web(add: Callable[..., None]) -> None:
     text = f":port, host:port or [v6]:port; repeatable (default {DEFAULT_ADDRESS})"
     add("web.listen-address", text, metavar="ADDR", type=_address, action="append")
     add("web.telemetry-path", "path of the metrics", metavar="PATH", default="/metrics", type=_path)
+    text = "where users reach the exporter, such as https://example.com/exporter; links follow"
+    add("web.external-url", text, metavar="URL", type=_external_url)
+    text = "what every path begins with (default: the path of --web.external-url)"
+    add("web.route-prefix", text, metavar="PATH", type=_prefix)
     add("web.config.file", "TLS and basic auth, in exporter-toolkit's file format", metavar="PATH", type=_file)
     add("web.enable-lifecycle", "allow POST /-/reload", action="store_true")
     add("web.max-requests", "scrapes served at once; more get 503", metavar="N", default=40, type=_positive)
+
+
+def _route_prefix(given: str | None, external_url: str | None) -> str:
+    if given is None and external_url is not None:
+        return urlsplit(external_url).path
+    return given or ""
 
 
 def _positive(text: str) -> int:
@@ -157,3 +175,18 @@ def _path(text: str) -> str:
     if text in TAKEN_PATHS:
         raise argparse.ArgumentTypeError(f"{text!r} is a path that answers something else")
     return text
+
+
+def _external_url(text: str) -> str:
+    """Return the URL without a slash at its end."""
+    if not EXTERNAL_URL.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address like https://example.com/exporter")
+    return text.rstrip("/")
+
+
+def _prefix(text: str) -> str:
+    """Return the path with a slash before it and none at its end. `/` is no prefix."""
+    path = f"/{text.strip('/')}".rstrip("/")
+    if not PREFIX.fullmatch(path):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a path like /exporter")
+    return path

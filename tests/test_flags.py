@@ -49,6 +49,7 @@ def test_every_flag_reaches_its_option() -> None:
             "--config.check=online",
             *("--web.listen-address=:1", "--web.listen-address", "[::1]:2"),
             *("--web.telemetry-path=/m", "--web.max-requests=2", "--web.enable-lifecycle", "--web.config.file=w.yml"),
+            *("--web.external-url=https://example.com/a/b/", "--web.route-prefix=c/"),
             *("--log.level=warn", "--log.format=json", "--simulator.listen-address=:3"),
         ]
     )
@@ -60,7 +61,13 @@ def test_every_flag_reaches_its_option() -> None:
         simulator_address=":3",
         once=False,
         addresses=(":1", "[::1]:2"),
-        web=WebSettings(telemetry_path="/m", max_requests=2, enable_lifecycle=True),
+        web=WebSettings(
+            telemetry_path="/m",
+            max_requests=2,
+            enable_lifecycle=True,
+            external_url="https://example.com/a/b",
+            route_prefix="/c",
+        ),
         web_config_file=Path("w.yml"),
         log_level="warn",
         log_format="json",
@@ -70,6 +77,25 @@ def test_every_flag_reaches_its_option() -> None:
 @pytest.mark.parametrize(("argument", "mode"), [("--demo", "demo"), ("--simulator", "simulator"), ("--once", "once")])
 def test_a_mode_is_a_flag_of_its_own(argument: str, mode: str) -> None:
     assert getattr(options(argument), mode)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "external_url", "prefix", "home", "link_base"),
+    [
+        ([], None, "", "/", "./"),
+        (["--web.route-prefix=/"], None, "", "/", "./"),
+        (["--web.route-prefix=/p"], None, "/p", "/p/", "./"),
+        (["--web.external-url=http://h:1"], "http://h:1", "", "/", "/"),
+        (["--web.external-url=https://h/e/x/"], "https://h/e/x", "/e/x", "/e/x/", "/e/x/"),
+        (["--web.external-url=https://h/e", "--web.route-prefix=/"], "https://h/e", "", "/e/", "/e/"),
+        (["--web.external-url=https://[::1]/e", "--web.route-prefix=p"], "https://[::1]/e", "/p", "/e/", "/e/"),
+    ],
+)
+def test_the_prefix_of_the_routes_is_the_path_of_the_url_unless_it_is_given(
+    arguments: list[str], external_url: str | None, prefix: str, home: str, link_base: str
+) -> None:
+    web = options(*arguments).web
+    assert (web.external_url, web.route_prefix, web.home, web.link_base) == (external_url, prefix, home, link_base)
 
 
 def test_a_check_is_offline_unless_it_says_otherwise() -> None:
@@ -91,6 +117,26 @@ def test_a_check_is_offline_unless_it_says_otherwise() -> None:
         (
             ["--web.config.file="],
             "argument --web.config.file: an empty path; leave the flag out, or check the variable it is made of",
+        ),
+        *(
+            (
+                [f"--web.external-url={url}"],
+                f"argument --web.external-url: {url!r} is not an address like https://example.com/exporter",
+            )
+            for url in (
+                "",
+                "/exporter",
+                "h/e",
+                "ftp://h",
+                "https://h/e?x",
+                "https://u:p@h",
+                "https://h//e",
+                "javascript:x",
+            )
+        ),
+        *(
+            ([f"--web.route-prefix={path}"], f"argument --web.route-prefix: {path!r} is not a path like /exporter")
+            for path in ("/a?b", "/{a}", "/a b", "a//b")
         ),
         (["--demo", "--simulator"], "--simulator can't go with --demo"),
         (["--demo", "--config.file=x"], "--demo can't go with --config.file"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import stat
+import sys
 from typing import TYPE_CHECKING
 
 from exporter.config.secret import system_words
@@ -17,8 +19,21 @@ if TYPE_CHECKING:
 
 
 def path_in(directory: Path) -> Callable[[yaml.Node], Path]:
-    read = text(expected="a path")
-    return lambda node: directory / read(node)
+    """Return a reader of a path relative to the directory. The locale has to have all of its characters."""
+    text_of = text(expected="a path")
+
+    def read(node: yaml.Node) -> Path:
+        path = directory / text_of(node)
+        try:
+            os.fsencode(path)
+        except UnicodeEncodeError:
+            encoding = sys.getfilesystemencoding()
+            raise InvalidValue(
+                f"a path with characters that the locale's {encoding} lacks: set LC_ALL=C.UTF-8"
+            ) from None
+        return path
+
+    return read
 
 
 def file_in(directory: Path) -> Callable[[yaml.Node], Path]:

@@ -6,10 +6,11 @@ import json
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import anyio.to_thread
 from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from exporter.metrics import catalogue
@@ -48,9 +49,26 @@ SECURITY_HEADERS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebSettings:
+    """`route_prefix`: what every path begins with, such as `/exporter`, or nothing.
+
+    `external_url`: where users reach the exporter, without a slash at its end; None if nobody has said so.
+    """
+
     telemetry_path: str = "/metrics"
     max_requests: int = 40
     enable_lifecycle: bool = False
+    external_url: str | None = None
+    route_prefix: str = ""
+
+    @property
+    def home(self) -> str:
+        """The status page's path, as users reach it."""
+        return f"{self.route_prefix if self.external_url is None else urlsplit(self.external_url).path}/"
+
+    @property
+    def link_base(self) -> str:
+        """What links begin with. Relative ones lead through any proxy that has the status page under a path with a slash."""
+        return "./" if self.external_url is None else self.home
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,17 +97,19 @@ class Routes:
         self._scrapes = 0
 
     def app(self) -> Starlette:
-        app = Starlette(
-            routes=[
-                Route(self._parts.web.telemetry_path, self.metrics),
-                Route("/probe", self.probe),
-                Route("/sd", self.service_discovery),
-                Route("/-/healthy", self.healthy),
-                Route("/-/ready", self.ready),
-                Route("/-/reload", self.reload, methods=["POST"]),
-                Route("/", self.status_page),
-            ]
-        )
+        prefix = self._parts.web.route_prefix
+        routes = [
+            Route(f"{prefix}{self._parts.web.telemetry_path}", self.metrics),
+            Route(f"{prefix}/probe", self.probe),
+            Route(f"{prefix}/sd", self.service_discovery),
+            Route(f"{prefix}/-/healthy", self.healthy),
+            Route(f"{prefix}/-/ready", self.ready),
+            Route(f"{prefix}/-/reload", self.reload, methods=["POST"]),
+            Route(f"{prefix}/", self.status_page),
+        ]
+        if prefix:
+            routes += [Route(path, self.to_status_page) for path in ("/", prefix)]
+        app = Starlette(routes=routes)
         app.router.redirect_slashes = False  # it would answer with an address made of the request's Host header
         return app
 
@@ -109,7 +129,7 @@ class Routes:
         await self._parts.settle(self._parts.config().scrape.timeout_s)
         if not self._parts.discovered():
             return PlainTextResponse(UNDISCOVERED, 503)
-        groups = [_target_group(reader) for reader in self._parts.roster.readers]
+        groups = [_target_group(reader, self._parts.web) for reader in self._parts.roster.readers]
         return Response(json.dumps(groups), media_type="application/json")
 
     async def reload(self, _: Request) -> Response:
@@ -118,14 +138,18 @@ class Routes:
         problems = await self._parts.reload()
         if problems:
             listed = "".join(f"{problem}\n" for problem in problems)
-            return PlainTextResponse(f"The old configuration stays in force:\n{listed}", 500)
+            return PlainTextResponse(_encoded(f"The old configuration stays in force:\n{listed}"), 500)
         return PlainTextResponse("The new configuration is in force.\n")
 
     async def status_page(self, _: Request) -> Response:
         now = self._parts.clock.monotonic()
         snapshots = [reader.snapshot(asked_at=now) for reader in self._parts.roster.readers]
-        text = status_page.render(self._parts.status(), snapshots, wall=self._parts.clock.wall(), monotonic=now)
-        return Response(text, media_type="text/html; charset=utf-8", headers=SECURITY_HEADERS)
+        base, wall = self._parts.web.link_base, self._parts.clock.wall()
+        text = status_page.render(self._parts.status(), snapshots, link_base=base, wall=wall, monotonic=now)
+        return Response(_encoded(text), media_type="text/html; charset=utf-8", headers=SECURITY_HEADERS)
+
+    async def to_status_page(self, _: Request) -> Response:
+        return RedirectResponse(self._parts.web.home, 302)
 
     async def _limited(self, request: Request, targets: list[str] | None) -> Response:
         if self._scrapes >= self._parts.web.max_requests:
@@ -186,7 +210,7 @@ def scrape_timeout_s(header: str | None, config: Config) -> float:
     return max(scraper_s - config.scrape.timeout_offset_s, scraper_s / 2)
 
 
-def _target_group(reader: EnvironmentReader) -> dict[str, object]:
+def _target_group(reader: EnvironmentReader, web: WebSettings) -> dict[str, object]:
     environment = reader.environment
     prefix = "__meta_managed_agents_"
     labels = {
@@ -194,7 +218,16 @@ def _target_group(reader: EnvironmentReader) -> dict[str, object]:
         f"{prefix}environment_name": environment.name,
         f"{prefix}worker_mode": environment.worker_mode,
     }
+    if web.route_prefix:
+        labels["__metrics_path__"] = f"{web.route_prefix}/probe"
+    if web.external_url is not None:
+        labels[f"{prefix}external_url"] = f"{web.external_url}/"
     return {"targets": [environment.id], "labels": labels}
+
+
+def _encoded(text: str) -> bytes:
+    """Encode text that may name a file: a path can hold bytes that are no UTF-8, which Python keeps as surrogates."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _response(rendered: Exposition) -> Response:

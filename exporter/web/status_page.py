@@ -80,14 +80,17 @@ def tag(name: str, *children: str, **attributes: str) -> Markup:
     return Markup(f"<{name}{written}>{content}</{name}>")
 
 
-def render(status: Status, snapshots: Sequence[Snapshot], *, wall: float, monotonic: float) -> str:
+def render(
+    status: Status, snapshots: Sequence[Snapshot], *, link_base: str = "./", wall: float, monotonic: float
+) -> str:
+    """Return the page. `link_base`: what links begin with, relative to the page or from the server's root on."""
     head = Markup(
         '<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>managed-agents-exporter</title><style>{STYLE}</style></head>"
     )
     links = (
-        tag("a", "Metrics", href=status.telemetry_path),
-        tag("a", "Service discovery", href="/sd"),
+        tag("a", "Metrics", href=f"{link_base}{status.telemetry_path.removeprefix('/')}"),
+        tag("a", "Service discovery", href=f"{link_base}sd"),
     )
     body = tag(
         "body",
@@ -96,7 +99,7 @@ def render(status: Status, snapshots: Sequence[Snapshot], *, wall: float, monoto
         tag("dl", *_facts(status)),
         *_notes(status),
         tag("h2", _summary(snapshots)),
-        _table([_row(snapshot, wall, monotonic) for snapshot in snapshots]),
+        _table([_row(snapshot, link_base, wall, monotonic) for snapshot in snapshots]),
     )
     return f"<!doctype html>{tag('html', head, body, lang='en')}\n"
 
@@ -156,9 +159,9 @@ def _table(rows: Sequence[Markup]) -> Markup:
     return tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows))
 
 
-def _row(snapshot: Snapshot, wall: float, monotonic: float) -> Markup:
+def _row(snapshot: Snapshot, link_base: str, wall: float, monotonic: float) -> Markup:
     environment = snapshot.environment
-    link = tag("a", environment.name, href=f"/probe?target={quote(environment.id, safe='')}")
+    link = tag("a", environment.name, href=f"{link_base}probe?target={quote(environment.id, safe='')}")
     cells = [
         tag("th", link, tag("small", environment.id), scope="row"),
         _text_cell("State", _state(snapshot, wall, monotonic)),

@@ -78,7 +78,13 @@ class ReloadingWebConfig:
         thread = anyio.CapacityLimiter(1)
         while self._files is not None:
             await anyio.sleep(LOOK_INTERVAL_S)
-            await anyio.to_thread.run_sync(self.look, limiter=thread, abandon_on_cancel=True)
+            await anyio.to_thread.run_sync(self._look_safely, limiter=thread, abandon_on_cancel=True)
+
+    def _look_safely(self) -> None:
+        try:
+            self.look()
+        except Exception as defect:  # noqa: BLE001 -- a defect in reading a file must not end a running exporter
+            self._log.error("web_config_broke", error=defect)
 
     def look(self) -> None:
         """Take over what has changed and stood still since the last look, or log why not."""

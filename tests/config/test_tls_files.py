@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from exporter.config import tls_files
+from tests.config.parsing import ENVIRONMENT, problems
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,3 +81,16 @@ def test_a_pair_that_only_this_machine_rejects_is_not_called_malformed(reason: s
 def test_a_file_that_vanishes_between_two_looks_is_named(tmp_path: Path) -> None:
     files = tmp_path / "cert.pem", tmp_path / "key.pem"
     assert problem(files) == f"no such file: {files[0]} or {files[1]}"
+
+
+def test_a_path_that_the_locale_can_not_express_is_a_problem_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: object) -> bytes:
+        raise UnicodeEncodeError("ascii", str(path), 0, 1, "ordinal not in range(128)")
+
+    monkeypatch.setattr("os.fsencode", fail)
+    monkeypatch.setattr("sys.getfilesystemencoding", lambda: "ascii")
+    for key in ("api_key_file", "ca_file", "client_cert_file"):
+        text = f"api: {{{key}: schlüssel/key, client_key_file: null}}\n{ENVIRONMENT}"
+        assert problems(text)[0] == (
+            f"api.{key}: a path with characters that the locale's ascii lacks: set LC_ALL=C.UTF-8"
+        )

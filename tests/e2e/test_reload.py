@@ -204,6 +204,44 @@ def test_a_refused_configuration_leaves_the_old_one_in_force(simulator: Running,
         assert exporter.scrape().value(SUCCESSFUL) == 1
 
 
+C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def test_a_path_that_the_locale_lacks_is_a_problem_and_ends_nothing(simulator: Running, tmp_path: Path) -> None:
+    config = write_config(tmp_path, simulator)
+    good = config.read_text()
+    key = tmp_path / "schlüssel" / "key"
+    with exporter_process(
+        f"--config.file={config}", "--web.enable-lifecycle", directory=tmp_path, environ=C_LOCALE
+    ) as exporter:
+        api = json.loads(good)["api"]
+        for bad in ({"api_key_file": str(key)}, {"ca_file": str(key)}):
+            replace(config, api={**api, **bad})
+            hang_up(exporter)
+            answer = post_reload(exporter)
+            (named,) = bad
+            problem = f"api.{named}: a path with characters that the locale's ascii lacks: set LC_ALL=C.UTF-8\n"
+            assert (answer.status_code, answer.text) == (500, f"The old configuration stays in force:\n{problem}")
+            assert exporter.scrape().value(SUCCESSFUL) == 0
+        assert "Traceback" not in exporter.log()
+        config.write_text(good)
+        hang_up(exporter)
+        assert exporter.scrape().value(SUCCESSFUL) == 1
+
+
+def test_a_file_whose_name_is_no_utf_8_can_be_loaded_named_and_shown(simulator: Running, tmp_path: Path) -> None:
+    config = write_config(tmp_path, simulator)
+    odd = tmp_path / os.fsdecode(b"exporter-\xff.yml")
+    config.rename(odd)
+    with exporter_process(f"--config.file={odd}", "--web.enable-lifecycle", directory=tmp_path) as exporter:
+        assert post_reload(exporter).status_code == 200
+        odd.unlink()
+        answer = post_reload(exporter)
+        assert answer.status_code == 500
+        assert answer.text.endswith("exporter-\\udcff.yml: no such file\n")
+        assert "exporter-\\udcff.yml: no such file" in httpx.get(exporter.base_url).text
+
+
 def test_reloading_over_http_has_to_be_allowed(simulator: Running, tmp_path: Path) -> None:
     config = write_config(tmp_path, simulator)
     with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:

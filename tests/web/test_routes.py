@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -172,6 +173,16 @@ def test_a_reload_has_to_be_allowed_and_says_what_is_wrong() -> None:
     assert answer.text == "The old configuration stays in force:\napi.timeout: bad\nscrape: bad\n"
 
 
+def test_a_problem_with_a_file_whose_name_is_no_utf_8_can_be_answered() -> None:
+    async def reload() -> tuple[str, ...]:
+        return ("/etc/\udcff.yml: no such file",)
+
+    http, _ = client(WebSettings(enable_lifecycle=True), reload=reload)
+    answer = http.post("/-/reload")
+    assert answer.status_code == 500
+    assert answer.text == "The old configuration stays in force:\n/etc/\\udcff.yml: no such file\n"
+
+
 def test_the_status_page_may_not_be_framed_or_kept() -> None:
     http, _ = client()
     answer = http.get("/")
@@ -179,6 +190,65 @@ def test_the_status_page_may_not_be_framed_or_kept() -> None:
     assert answer.headers["x-frame-options"] == "DENY"
     assert answer.headers["cache-control"] == "no-store"
     assert "production" in answer.text
+
+
+BEHIND_PROXY = WebSettings(external_url="https://example.com/exporter", route_prefix="/exporter")
+STRIPPED_BY_PROXY = WebSettings(external_url="https://example.com/exporter")
+
+
+def test_every_route_is_served_under_the_prefix_and_nowhere_else() -> None:
+    http, _ = client(BEHIND_PROXY)
+    paths = ("/metrics", "/probe?target=env_a", "/sd", "/-/healthy", "/-/ready")
+    assert [http.get(f"/exporter{path}").status_code for path in (*paths, "/")] == [200] * 6
+    assert [http.get(path).status_code for path in paths] == [404] * 5
+
+
+@pytest.mark.parametrize(
+    ("web", "path", "location"),
+    [
+        (BEHIND_PROXY, "/", "/exporter/"),
+        (BEHIND_PROXY, "/exporter", "/exporter/"),
+        (WebSettings(route_prefix="/p"), "/", "/p/"),
+        (WebSettings(external_url="https://example.com/e", route_prefix="/p"), "/p", "/e/"),
+    ],
+)
+def test_the_root_leads_to_the_page_whatever_the_host_header_says(web: WebSettings, path: str, location: str) -> None:
+    http, _ = client(web)
+    answer = http.get(path, headers={"Host": "elsewhere.example"})
+    assert (answer.status_code, answer.headers["location"]) == (302, location)
+
+
+@pytest.mark.parametrize(
+    ("web", "path", "base"),
+    [(WebSettings(), "/", "./"), (BEHIND_PROXY, "/exporter/", "/exporter/"), (STRIPPED_BY_PROXY, "/", "/exporter/")],
+)
+def test_the_links_of_the_page_lead_through_the_proxy(web: WebSettings, path: str, base: str) -> None:
+    http, _ = client(web)
+    links = re.findall('href="([^"]*)"', http.get(path).text)
+    assert links == [f"{base}{path}" for path in ("metrics", "sd", "probe?target=env_a", "probe?target=env_b")]
+
+
+@pytest.mark.parametrize(
+    ("web", "path", "more"),
+    [
+        (WebSettings(route_prefix="/p"), "/p/sd", {"__metrics_path__": "/p/probe"}),
+        (STRIPPED_BY_PROXY, "/sd", {"__meta_managed_agents_external_url": "https://example.com/exporter/"}),
+        (
+            BEHIND_PROXY,
+            "/exporter/sd",
+            {
+                "__metrics_path__": "/exporter/probe",
+                "__meta_managed_agents_external_url": "https://example.com/exporter/",
+            },
+        ),
+    ],
+)
+def test_service_discovery_says_where_the_probe_and_the_page_are(
+    web: WebSettings, path: str, more: dict[str, str]
+) -> None:
+    http, _ = client(web)
+    for group in http.get(path).json():
+        assert {key: value for key, value in group["labels"].items() if key.endswith(("path__", "url"))} == more
 
 
 @pytest.mark.parametrize("path", ["/metrics/", "/nothing", "/probe/"])

@@ -222,9 +222,11 @@ def test_a_time_is_written_as_somebody_would_say_it(seconds: float, expected: st
 
 
 def test_the_page_links_to_the_metrics_and_each_environments_probe() -> None:
-    text = render(STATUS, [snapshot(Environment(id="env_a", name="x"))], wall=WALL, monotonic=MONOTONIC)
-    links = [dict(attributes)["href"] for tag, attributes in _Reader(text).elements if tag == "a"]
-    assert links == ["/metrics", "/sd", "/probe?target=env_a"]
+    each = snapshot(Environment(id="env_a", name="x"))
+    for base in ("./", "/exporter/"):
+        text = render(STATUS, [each], link_base=base, wall=WALL, monotonic=MONOTONIC)
+        links = [dict(attributes)["href"] for tag, attributes in _Reader(text).elements if tag == "a"]
+        assert links == [f"{base}metrics", f"{base}sd", f"{base}probe?target=env_a"]
 
 
 def test_the_policy_names_the_style_that_the_page_has_and_nothing_else() -> None:

@@ -7,10 +7,12 @@ import shutil
 import ssl
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 from exporter.config.model import ConfigError
 from exporter.log import Log
+from exporter.web import web_config_reload
 from exporter.web.web_config_reload import ReloadingWebConfig
 from tests.web.web_files import HASH, MUTUAL, TLS, USERS, issue, write
 
@@ -91,6 +93,27 @@ def test_a_symbolic_link_that_is_swapped_counts_as_a_change(files: Path, authori
     (files / "next").replace(files / "now")
     settle(web_config)
     assert web_config.tls is not before
+
+
+@pytest.mark.anyio
+async def test_a_defect_while_looking_is_logged_with_its_traceback_and_following_goes_on(
+    files: Path, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_config_reload, "LOOK_INTERVAL_S", 0.0)
+    web_config = ReloadingWebConfig(write(files, USERS), Log())
+    web_config.look()
+    with monkeypatch.context() as patched:
+        patched.setattr(web_config_reload, "load", None)
+        write(files, USERS + f"  bob: {HASH}\n")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(web_config.follow)
+            with anyio.fail_after(60):
+                while "web_config_broke" not in events(logged):  # noqa: ASYNC110 -- the thread that looks sets no event
+                    await anyio.sleep(0.01)
+            tasks.cancel_scope.cancel()
+    assert set(web_config.hash_by_user) == {"alice"}
+    settle(web_config)
+    assert set(web_config.hash_by_user) == {"alice", "bob"}
 
 
 @pytest.mark.parametrize("broken", ["mismatch", "junk", "gone", "unreadable text", "file gone"])
