@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
-PATIENCE_S = 120.0
-"""More than a busy machine needs for anything here."""
-
-
 @pytest.fixture
 def simulator() -> Iterator[Running]:
     world = World(time.time)

@@ -146,8 +146,8 @@ def test_every_environment_variable_is_listed_and_no_other() -> None:
 
 
 def test_the_system_s_own_variable_adds_an_authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    listed = [name for name, _ in CONFIGURATION.rows("other variable", "what it does")]
-    assert "`SSL_CERT_FILE`, `SSL_CERT_DIR`" in listed
+    listed = [name for name, _ in CONFIGURATION.rows("inherited variable", "what happens to it")]
+    assert "`SSL_CERT_FILE`, `SSL_CERT_DIR`, `OPENSSL_CONF`" in listed
     trustme.CA(organization_name="An authority").cert_pem.write_to_path(tmp_path / "ca.pem")
     usual = len(tls_context().get_ca_certs())
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
