@@ -1,4 +1,4 @@
-"""Stretches of creation time within which every listed item has been met."""
+"""Intervals of creation time within which every listed item has been met."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ BEFORE_EVERYTHING = float("-inf")
 
 
 class IntervalSet:
-    """A union of open intervals. Of an instant at an interval's end, only the items noted there count as met.
+    """A union of open intervals. Of an instant at the end of an interval, only the items noted there are covered.
 
     Clocks are coarse: many items may share an instant, and a page may end among them.
+
+        add(10, 20, edge=10, edge_ids={"a"})     covers everything between 10 and 20, and at 10 item a alone
+        add(5, 15)                               both become one interval, 5 to 20: 10 now lies within it
     """
 
     def __init__(self) -> None:

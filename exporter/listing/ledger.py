@@ -1,23 +1,24 @@
 """The ledger: what the list is known to hold, and which of its pages to ask for next. No I/O.
 
-Theory of operation. The list has no filter and may hold years of items that are over, so reading it all at every scrape costs
-more calls than there are. What is over can't change; so it is enough to know *how many* such items there are, and to read
-again where something can change: the end at which new items arrive, and the pages on which live items lie. `index` says
+Theory of operation. The list has no filter and may hold years of finished items, so reading all of it at every scrape costs
+more calls than there are. What is finished can't change; so it is enough to know *how many* such items there are, and to
+read again where something can change: the end at which new items arrive, and the pages on which live items lie. `index` says
 how; it believes nothing that the pages do not show: neither an order, nor what a cursor means, nor that a page stays.
 
-    no chart ──a page──► walking ──the end──► charted ──every read──► open end, live segments
+    no index ──a page──► walking ──the end──► indexed ──every read──► open end, live segments
        ▲                    │                    │
        └────────────────────┴───contradiction────┘       a settled item alive again, a cursor that repeats, a list
                                                          that does not end, an order that flips, a refused cursor
 
-- A read begins with `begin`; `requests_to_make` answers the calls that may be made now, `receive_page`, `skipped`, `cursor_rejected` or `shrink` what
-  became of each. The read is over when nothing is wanted and nothing is in flight.
+- A read begins with `begin`; `calls_to_make` returns the calls that may be made now, and `receive_page`, `skipped`,
+  `cursor_rejected` or `shrink` take what became of each. The read ends when there is no call to make and none in flight.
 - An order that can't be learnt, or that was contradicted, means a walk through everything at every read. The last walk
-  that got to the end is what is shown. After a `resync_interval` it is looked at anew.
-- A list of one page is its own truth: it replaces whatever was known.
-- Deletions among what is settled show nowhere. So every `resync_interval` a second chart is made in the background and
+  that got to the end is what is shown. After a `resync_interval` the order is learnt anew.
+- A list of one page needs no memory: the page replaces whatever was known.
+- Deletions among what is settled show nowhere. So every `resync_interval` a second index is made in the background and
   replaces the first when it is complete.
-- A chart may be thrown away at any time, because what was told about items is remembered elsewhere (`transition.TransitionDetector`).
+- An index may be thrown away at any time, because the transitions of items are remembered elsewhere
+  (`lifecycle.TransitionDetector`).
 """
 
 from __future__ import annotations
@@ -26,20 +27,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.api.budget import Priority
-from exporter.api.wire import LIVE_STATES, State
-from exporter.listing.bookmarks import CursorKind
-from exporter.listing.index import Arrival, ListIndex
+from exporter.listing.index import ListIndex
 from exporter.listing.lifecycle import CLOCK_ERROR_S, TransitionDetector
-from exporter.listing.walk import Contradiction, Order
+from exporter.listing.order import Order
+from exporter.listing.pages import Arrival, Contradiction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-    from exporter.api.wire import WorkItem, WorkPage
-    from exporter.listing.index import PageRequest, TrackedItem
+    from exporter.api.wire import State, WorkPage
     from exporter.listing.lifecycle import Transition
+    from exporter.listing.pages import PageRequest
 
-__all__ = ["Call", "CursorKind", "Ledger", "Listing", "Order", "Priority"]
+__all__ = ["Call", "Ledger", "Listing", "Order", "Priority"]
 
 SMALL_PAGE_SIZE = 100
 DISTRUST_S = 600.0
@@ -49,7 +49,7 @@ NEVER = float("-inf")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A list call the ledger wants. `cursor` None: from the start. `stale_since`: the oldest reading it would renew."""
+    """A list call to make. `cursor` None: from the start. `stale_since`: the oldest reading it would renew."""
 
     priority: Priority
     cursor: str | None
@@ -60,9 +60,9 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What is listed, frozen. Instants are the server's, except `oldest_read_at`, which is on the clock given to `begin`.
+    """What is listed. Instants are the server's, except `oldest_read_at`, which is on the clock given to `begin`.
 
-    `complete`: the walk has reached the end once, and everything that can have changed was read since. `oldest_read_at`: the
+    `complete`: a walk has reached the end once, and everything that can have changed was read since. `oldest_read_at`: the
     oldest read that the counts rest on. `contradictions`: how often the ledger started over.
     """
 
@@ -72,7 +72,6 @@ class Listing:
     heartbeats: tuple[float, ...]
     oldest_read_at: float | None
     order: Order = Order.UNKNOWN
-    cursor_kind: CursorKind = CursorKind.UNKNOWN
     contradictions: int = 0
     live: int = 0
     sealed: int = 0
@@ -114,7 +113,7 @@ class Ledger:
             self._spare = self._new_index()
 
     def calls_to_make(self) -> tuple[Call, ...]:
-        """Answer the calls that may be made now, all at once, best first. Each is answered once and in flight from then on."""
+        """Return the calls that may be made now, the best first. Each is returned once, and in flight from then on."""
         if self._given_up:
             return ()
         calls: list[Call] = []
@@ -129,7 +128,7 @@ class Ledger:
         return tuple(sorted(calls, key=lambda call: (call.priority, call.stale_since)))
 
     def receive_page(self, call: Call, page: WorkPage, *, now: float, server_now: float) -> None:
-        """Take the answer, which arrived at `now`."""
+        """Take the page that the call was answered with at `now`."""
         asked = self._request_by_serial.pop(call.serial, None)
         if asked is None:
             return
@@ -147,14 +146,14 @@ class Ledger:
             self._take_stock(index)
 
     def skipped(self, call: Call) -> None:
-        """Take note that the call was not made, or failed. What it is for is not wanted again in this read."""
+        """Note that the call was not made, or failed. It is not to be made again in this read."""
         asked = self._request_by_serial.pop(call.serial, None)
         if asked is not None:
             index, request = asked
             index.skipped(request)
 
     def cursor_rejected(self, call: Call) -> None:
-        """Take note that the server does not take the call's cursor."""
+        """Note that the server refuses the call's cursor."""
         asked = self._request_by_serial.pop(call.serial, None)
         if asked is None:
             return
@@ -163,7 +162,7 @@ class Ledger:
             self._start_over(index, Contradiction("a cursor is refused"))
 
     def shrink(self, call: Call) -> bool:
-        """Go on with small pages. False: the call's page was small already."""
+        """Go on with small pages, since the call's was too large. False: it was small already."""
         if call.limit <= SMALL_PAGE_SIZE:
             return False
         if self._limit > SMALL_PAGE_SIZE:
@@ -173,30 +172,25 @@ class Ledger:
         return True
 
     def listing(self) -> Listing:
-        index = self._index
-        counts = dict.fromkeys(State, 0) | index.sealed
-        tracked = (*index.live.values(), *index.recent.values())
-        for each in tracked:
-            counts[each.item.state] += 1
+        index, items = self._index, self._index.items
         return Listing(
             complete=index.complete,
-            count_by_state=counts,
-            oldest_at_by_state=_oldest_at_by_state(tracked),
-            heartbeats=tuple(sorted(_heartbeats(tracked))),
+            count_by_state=items.count_by_state(),
+            oldest_at_by_state=items.oldest_at_by_state(),
+            heartbeats=items.heartbeats(),
             oldest_read_at=index.oldest_read_at(),
             order=index.order,
-            cursor_kind=index.cursor_kind,
             contradictions=self._contradictions,
-            live=len(index.live),
-            sealed=sum(index.sealed.values()),
+            live=len(items.live),
+            sealed=sum(items.sealed.values()),
             segments=index.segments,
         )
 
     def take_transitions(self) -> tuple[Transition, ...]:
-        """Answer the transitions since the last time, each once for ever."""
+        """Return the transitions since the last time. Each is returned once."""
         return self._detector.take_transitions()
 
-    # ---- charts
+    # ---- indexes
 
     def _indexes(self) -> tuple[ListIndex, ...]:
         return (self._index,) if self._spare is None else (self._index, self._spare)
@@ -235,7 +229,7 @@ class Ledger:
         )
 
     def _take_stock(self, index: ListIndex) -> None:
-        """See whether the answer has made a chart complete."""
+        """See what the page has brought to an end: a walk, an index, the baseline."""
         if index.ended_in is not None and index.order is Order.NEITHER and self._ordered_from <= self._began_at:
             self._distrust_order()
         if index is self._spare and index.complete and (not index.ordered or index.current or self._walks_fully()):
@@ -248,7 +242,7 @@ class Ledger:
             self._detector.baseline = False
         if index.last_walk > self._tidied_after:
             self._tidied_after = index.last_walk
-            self._detector.tidy(index.last_walk, tracked=index.live.keys() | index.recent.keys())
+            self._detector.tidy(index.last_walk, tracked=index.items.ids())
         if self._spare is None and self._walks_fully() and index.walked_in != self._read:
             self._spare = self._new_index()
 
@@ -271,34 +265,3 @@ class Ledger:
         self._replace(self._new_index())
         self._given_up = self._started_over_in == self._read
         self._started_over_in = self._read
-
-
-def _oldest_at_by_state(tracked: tuple[TrackedItem, ...]) -> dict[State, float | None]:
-    oldest: dict[State, float | None] = dict.fromkeys(LIVE_STATES)
-    for each in tracked:
-        at = _entered_at(each.item)
-        if at is not None:
-            so_far = oldest[each.item.state]
-            oldest[each.item.state] = at if so_far is None else min(at, so_far)
-    return oldest
-
-
-def _entered_at(item: WorkItem) -> float | None:
-    """Answer when a live item entered its state."""
-    match item.state:
-        case State.QUEUED:
-            return item.created_at
-        case State.STARTING:
-            return item.acknowledged_at
-        case State.ACTIVE:
-            return item.started_at
-        case State.STOPPING:
-            return item.stop_requested_at
-        case _:
-            return None
-
-
-def _heartbeats(tracked: tuple[TrackedItem, ...]) -> Iterator[float]:
-    for each in tracked:
-        if each.item.state is State.ACTIVE and each.item.latest_heartbeat_at is not None:
-            yield each.item.latest_heartbeat_at

@@ -46,12 +46,14 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """How an item is seen: by which walk, or after which one, and when on the server's clock.
+    """How an item is seen: in which read, by which walk or after which one, and when on our clock and on the server's.
 
-    `watermark`: every item created before is met by that walk.
+    `watermark`: every item created before it is met by that walk.
     """
 
+    read: int
     walk: int
+    now: float
     server_now: float
     watermark: float
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.api.wire import State, WorkItem, WorkPage
-from exporter.listing.ledger import CursorKind, Ledger, Order, Priority
+from exporter.listing.ledger import Ledger, Order, Priority
 from exporter.listing.lifecycle import Step
 from exporter.simulator.environment import Rules
 from tests.listing.listed import RESYNC_S, Clock, ListReader, Scenario, environment_of
@@ -233,23 +233,6 @@ def test_the_order_is_learnt_from_the_pages(order: places.Order, learnt: Order) 
     scenario = Scenario(Rules(order=order, page_max=100), page_size=100, history=500, seed=1)
     scenario.read_quietly()
     assert scenario.reader.listing().order is learnt
-
-
-@pytest.mark.parametrize(("cursors", "learnt"), [("key", CursorKind.KEY), ("position", CursorKind.POSITION)])
-def test_what_a_cursor_means_is_learnt_when_items_arrive(cursors: str, learnt: CursorKind) -> None:
-    rules = Rules(cursors="key" if cursors == "key" else "position", page_max=100)
-    scenario = Scenario(rules, page_size=100, history=0, seed=1)
-    scenario.create(1)
-    scenario.pass_time(1000)
-    scenario.environment.add_finished(500, spacing_s=0.5)
-    scenario.pass_time(60)
-    scenario.read_quietly()
-    assert scenario.reader.listing().cursor_kind is CursorKind.UNKNOWN
-    scenario.create(3)
-    scenario.pass_time(15)
-    scenario.read_quietly()
-    assert scenario.reader.listing().cursor_kind is learnt
-    assert scenario.reader.listing().contradictions == 0
 
 
 def test_an_order_that_flips_leads_to_full_walks_and_is_believed_again_later() -> None:

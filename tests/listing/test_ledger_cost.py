@@ -123,12 +123,13 @@ def test_an_ancient_straggler_costs_one_more_call(order: Order, page_size: int) 
 @pytest.mark.parametrize("cursors", ["key", "position"])
 @pytest.mark.parametrize("page_size", [100, 1000])
 @pytest.mark.parametrize("order", ORDERS)
-def test_a_warm_read_waits_for_at_most_three_calls_in_a_row(order: Order, page_size: int, cursors: str) -> None:
+def test_a_warm_read_waits_for_few_calls_in_a_row(order: Order, page_size: int, cursors: str) -> None:
     rules = Rules(order=order, cursors="key" if cursors == "key" else "position")
     load = Load(rules, history=10_000, page_size=page_size, straggler=True)
     load.read()
     next(load.reads())
-    assert max(read.depth for read in load.reads()) <= 3
+    moves_off = order == "newest_first" and cursors == "position"  # what it was asked for may be on the page behind
+    assert max(read.depth for read in load.reads()) <= (4 if moves_off else 3)
 
 
 def test_an_unordered_list_is_walked_fully_at_every_read() -> None:
