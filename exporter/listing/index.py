@@ -75,8 +75,8 @@ class ListIndex:
         self._segments = Segments(self._bookmarks)
         self._read = 0
         self._rejected_in = 0
-        self._births_of_live: frozenset[float] = frozenset()
-        self._unclaimed_births: set[float] = set()
+        self._live_created_at: frozenset[float] = frozenset()
+        self._unclaimed: set[float] = set()
 
     # ---- what is known
 
@@ -108,8 +108,8 @@ class ListIndex:
         self._read = read
         self._walk_asked = self._walk_blocked = False
         self._segments.in_flight = 0
-        self._births_of_live = self.items.created_at_of_live()
-        self._unclaimed_births.clear()
+        self._live_created_at = self.items.created_at_of_live()
+        self._unclaimed.clear()
         if self._walk is not None and not (self._walk.pages and self._walk.survives_reads):
             self._walk = None
         self._bookmarks.drop_useless(tracked.offset for tracked in self.items.live.values())
@@ -246,8 +246,8 @@ class ListIndex:
         if tracked is not None or not self._met.cover(first_instant(item), item.id):
             return tracked
         if is_finished(item):
-            if first_instant(item) in self._births_of_live:
-                self._unclaimed_births.add(first_instant(item))
+            if first_instant(item) in self._live_created_at:
+                self._unclaimed.add(first_instant(item))
                 self._detector.observe(item, page.observation)
             return None
         return self._under_its_old_id(item, page)
@@ -282,7 +282,7 @@ class ListIndex:
         shown      b, created at 80, finished         b may be a, or one of the sealed items, whose ids are forgotten
         """
         for gone in self.items.drop_missing(page, self._kind.sort_key):
-            if first_instant(gone) in self._unclaimed_births:
+            if first_instant(gone) in self._unclaimed:
                 raise Contradiction("an item may have got a new id")
 
     # ---- what a walk proves

@@ -1,6 +1,6 @@
-"""Transitions, each told once, folded into counters and cumulative histograms. Pure.
+"""Transitions, folded into counters and cumulative histograms. Pure.
 
-A tally belongs to an environment and outlives whatever its ledger forgets: it only ever goes up.
+A tally belongs to an environment and outlives what its ledger forgets: it only ever goes up.
 """
 
 from __future__ import annotations
@@ -75,14 +75,14 @@ class Tally:
         self._view: TallyView | None = None
 
     def observe(self, transitions: Iterable[Transition], *, wait_objective_s: float) -> tuple[str, ...]:
-        """Count the transitions. Answers drift: for each duration that is negative, the field of its later instant."""
+        """Count the transitions. Return drift: for each duration that is negative, the field of its later instant."""
         counted = list(transitions)
         if counted:
             self._view = None
         return tuple(field for transition in counted for field in self._count(transition, wait_objective_s))
 
     def view(self) -> TallyView:
-        """Answer what has been counted; the same view again while nothing is added."""
+        """Return what has been counted: the same view again while nothing is added."""
         if self._view is None:
             self._view = self._new_view()
         return self._view
