@@ -1,6 +1,6 @@
 """Random lives of random environments against their truth, for as long as one likes.
 
-By hand: `python -m tests.listing_long_run --steps 200000 [--seed 1] [--only SEED]`.
+By hand: `python -m tests.listing.ledger_long_run --steps 200000 [--seed 1] [--only SEED]`.
 """
 
 from __future__ import annotations
@@ -47,8 +47,10 @@ def change(scenario: Scenario, dice: Random, *, deletions: bool) -> None:
         scenario.work_on(dice.randrange(1000))
     elif kind < 0.92:
         scenario.stop(dice.randrange(1000), force=dice.random() < 0.6)
-    elif kind < 0.96:
+    elif kind < 0.95:
         scenario.hurry()
+    elif kind < 0.96:
+        scenario.take_over()
     elif deletions and kind < 0.98:
         scenario.delete_live(dice.randrange(1000))
     elif deletions:
@@ -84,6 +86,8 @@ def life(seed: int) -> Scenario:
     history = dice.choice([0, page_size, 5 * page_size, 20 * page_size])
     scenario = Scenario(rules, page_size=page_size, history=min(history, 3000), seed=seed)
     scenario.reader.clock_error_s = dice.choice([0.0, 1.0])
+    scenario.reader.overlap = dice.choice([0, 0, 1, 2])
+    scenario.reader.repeats = dice.choice([0.0, 0.0, 0.2])
     deletions = dice.random() < 0.4
     for _ in range(STEPS_A_LIFE):
         step(scenario, dice, deletions=deletions)

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 RESYNC_S = 3600.0
 EXPORTER_CLOCK_OFFSET_S = -1.75e9
 STEP_LIMIT = 500_000
+OPEN_END_S = 15.0
+"""The ledger's allowed lateness, and what its clocks may be wrong by."""
+AGAIN = "again:"
+"""Before the cursor of a page that is shown a second time."""
 STATE_BY_WORD = {state.value: state for state in State}
 UNIT_BY_STYLE = {"seconds": 1.0, "millis": 1e-3}
 
@@ -69,8 +73,8 @@ class Read:
     depth: int = 0
     interrupted: bool = False
 
-    def count(self, *worths: Priority) -> int:
-        return sum(call.priority in worths for call in self.calls)
+    def count(self, *priorities: Priority) -> int:
+        return sum(call.priority in priorities for call in self.calls)
 
 
 @dataclass(slots=True)
@@ -85,6 +89,8 @@ class ListReader:
     """Reads one environment's list with a ledger and a tally.
 
     Calls are served and answered in random order. `before_page` runs before each page is made: the place for changes.
+    `overlap`: so many items of a page are shown again on the page behind it. `repeats`: how often, of all pages, one is
+    followed by itself.
     """
 
     def __init__(
@@ -104,6 +110,9 @@ class ListReader:
         self.transitions: list[Transition] = []
         self.random = Random(seed)  # noqa: S311 - a test's dice
         self.clock_error_s = 0.0
+        self.overlap = 0
+        self.repeats = 0.0
+        self._shown_before: dict[str, tuple[int, ...]] = {}
         self.fault: Callable[[Call], bool] = lambda _: False
 
     def read(self, *, calls: int | None = None, before_page: Callable[[], None] | None = None) -> Read:
@@ -161,12 +170,27 @@ class ListReader:
         if self.fault(one.call):
             read.interrupted = True
             return
+        cursor = one.call.cursor
+        again = cursor is not None and cursor.startswith(AGAIN)
+        inner = cursor.removeprefix(AGAIN) if cursor else None
         try:
-            page = self.environment.page(limit=one.call.limit, cursor=one.call.cursor)
+            page = self.environment.page(limit=one.call.limit, cursor=inner or None)
         except (CursorRefused, Invalid):
             return
         style = self.environment.rules.timestamps
-        one.page = WorkPage(tuple(as_listed(item, style) for item in page.items), page.next_cursor)
+        before = self._items_shown_again(inner)
+        items = tuple(as_listed(item, style) for item in (*before, *page.items))
+        next_cursor = page.next_cursor
+        if next_cursor is not None:
+            self._shown_before[next_cursor] = tuple(item.seq for item in page.items[-self.overlap :] if self.overlap)
+            if not again and self.random.random() < self.repeats:
+                next_cursor = AGAIN + (inner or "")
+        one.page = WorkPage(items, next_cursor)
+
+    def _items_shown_again(self, cursor: str | None) -> Iterator[Item]:
+        for seq in self._shown_before.get(cursor or "", ()):
+            if seq in self.environment._places:
+                yield self.environment._at(seq)
 
     def _answer(self, one: _Sent) -> None:
         if one.page is not None:
@@ -183,58 +207,58 @@ class ListReader:
         return self.clock.at + EXPORTER_CLOCK_OFFSET_S
 
 
-Told = tuple[float, Step, float]
-"""Creation, step and its instant. Items born at one instant may swap names, so names are not part of it."""
+Emitted = tuple[float, Step, float]
+"""Creation, step and its instant. Items created at one instant may swap ids, so ids are not part of it."""
 
 
 class Audit:
-    """Knows what may and what must have been told of an environment's items, and compares."""
+    """Knows what may and what must have been emitted of an environment's items, and compares."""
 
     def __init__(self, reader: ListReader) -> None:
         self._reader = reader
         self._history = self._steps()
         self._began_at = reader.clock.at
-        self._baseline: Counter[Told] | None = None
-        self._told: Counter[Told] = Counter()
+        self._baseline: Counter[Emitted] | None = None
+        self._emitted: Counter[Emitted] = Counter()
         self._possible = Counter(self._history)
 
     def look(self) -> None:
-        """Note what could be told now. To be called before anything changes that could be undone."""
+        """Note what could be emitted now. To be called before anything changes that could be undone."""
         self._possible |= self._steps()
 
     def take(self) -> None:
-        """Take what the last read told. To be called after every read."""
+        """Take what the last read emitted. To be called after every read."""
         self.look()
         for transition in self._reader.transitions:
             assert transition.item.created_at is not None
-            assert transition.item.created_at >= int(self._began_at), "history was told"
-            self._told[_told_as(transition.step, transition.item)] += 1
+            assert transition.item.created_at >= int(self._began_at), "history was emitted"
+            self._emitted[_emitted_as(transition.step, transition.item)] += 1
         if self._baseline is None and self._reader.listing().complete:
             self._baseline = self._steps()
 
     def check(self, *, deletions: bool) -> None:
         """To be called after a read during which nothing happened and nothing was left out."""
         assert self._baseline is not None
-        missing = self._steps() - self._told - self._baseline
-        assert not missing, f"never told: {missing}"
-        surplus = self._told - (self._possible - self._history)
-        assert deletions or not surplus, f"told too often: {surplus}"
+        missing = self._steps() - self._emitted - self._baseline
+        assert not missing, f"never emitted: {missing}"
+        surplus = self._emitted - (self._possible - self._history)
+        assert deletions or not surplus, f"emitted too often: {surplus}"
 
-    def _steps(self) -> Counter[Told]:
+    def _steps(self) -> Counter[Emitted]:
         return Counter(step for item in self._reader.shown() for step in _steps_of(item))
 
 
-def _steps_of(item: WorkItem) -> Iterator[Told]:
-    yield _told_as(Step.CREATED, item)
+def _steps_of(item: WorkItem) -> Iterator[Emitted]:
+    yield _emitted_as(Step.CREATED, item)
     if item.acknowledged_at is not None:
-        yield _told_as(Step.ACKNOWLEDGED, item)
+        yield _emitted_as(Step.ACKNOWLEDGED, item)
     if item.started_at is not None:
-        yield _told_as(Step.STARTED, item)
+        yield _emitted_as(Step.STARTED, item)
     if item.state is State.STOPPED:
-        yield _told_as(Step.STOPPED, item)
+        yield _emitted_as(Step.STOPPED, item)
 
 
-def _told_as(step: Step, item: WorkItem) -> Told:
+def _emitted_as(step: Step, item: WorkItem) -> Emitted:
     at = {
         Step.CREATED: item.created_at,
         Step.ACKNOWLEDGED: item.acknowledged_at,
@@ -261,6 +285,9 @@ class Scenario:
         self.quiet_reads = 0
         self.has_deletions = False
         self._resyncs_due = 0
+        self._calls_since_rest = 0
+        self._live_since_rest = 0
+        self._vanished = [0]
 
     def pass_time(self, seconds: float) -> None:
         self.clock.at += seconds
@@ -269,9 +296,22 @@ class Scenario:
         for _ in range(number):
             self._tick()
             self.environment.create()
+            self._live_since_rest += 1
 
     def poll(self) -> None:
-        self.environment.poll(reclaim_older_than_ms=5000)
+        item = self.environment.poll(reclaim_older_than_ms=5000)
+        self._vanished[-1] += item is not None and item.generation > 0
+
+    def take_over(self) -> None:
+        """Let an item that its worker has left be handed out again, and live the rest of its life at once."""
+        if not self.environment._claimed_at:
+            return
+        self.pass_time(6)
+        item = self.environment.poll(reclaim_older_than_ms=5000)
+        self._vanished[-1] += 1
+        if item is not None:
+            self.environment.ack(item.id)
+            self.environment.stop(item.id, force=True)
 
     def work_on(self, choice: int) -> None:
         """Let a claimed or running item make a step."""
@@ -295,6 +335,7 @@ class Scenario:
         """Let a new item live its whole life at once."""
         self._tick()
         item = self.environment.create()
+        self._live_since_rest += 1
         while self.environment.poll() is not item:
             if item.seq in self.environment._claimed_at:
                 break
@@ -306,11 +347,13 @@ class Scenario:
         live = self._live()
         if live:
             self.environment.delete(self.environment._at(live[choice % len(live)]).id)
+            self._vanished[-1] += 1
             self.has_deletions = True
             self._resyncs_due = max(self._resyncs_due, 0 if self.environment.rules.cursors == "key" else 2)
 
     def delete_stopped(self, number: int) -> None:
         self.environment.delete_stopped(number)
+        self._vanished[-1] += number
         self.has_deletions = True
         self._resyncs_due = 2
 
@@ -323,6 +366,8 @@ class Scenario:
 
         read = self.reader.read(calls=calls, before_page=before_page)
         self.audit.take()
+        self._calls_since_rest += len(read.calls)
+        assert self.reader.listing().segments <= self._live_since_rest + 2 + self._calls_since_rest
         return read
 
     def read_quietly(self) -> Read:
@@ -346,23 +391,35 @@ class Scenario:
         active = (item.latest_heartbeat_at for item in shown if item.state is State.ACTIVE)
         assert listing.heartbeats == tuple(sorted(at for at in active if at is not None))
         assert listing.oldest_read_at == self.clock.at + EXPORTER_CLOCK_OFFSET_S
-        if self._told_exactly():
+        if self._exact():
             self.audit.check(deletions=self.has_deletions)
+        self._check_memory()
         return read
 
+    def _check_memory(self) -> None:
+        """Assert that nothing is kept but live items, those near the open end, and those that have just vanished."""
+        open_end = sum(
+            item.state is State.STOPPED and (item.created_at or 0) >= self.clock.at - OPEN_END_S
+            for item in self.reader.shown()
+        )
+        assert len(self.reader.ledger._detector._seen_by_id) <= self._live_since_rest + open_end + sum(self._vanished)
+        self._vanished = [*self._vanished[-2:], 0]
+        self._calls_since_rest = 0
+        self._live_since_rest = len(self._live())
+
     def _tick(self) -> None:
-        """Keep births apart where names change: of two items born at one instant nobody could tell which is which."""
-        if self._names_change():
+        """Keep creation times apart where ids change: of two items created at one instant nobody could tell which is which."""
+        if self._ids_change():
             self.clock.at += 1e-5
 
-    def _told_exactly(self) -> bool:
-        """Tell whether transitions can be known exactly: not where a walk that pauses may lose its place among names."""
+    def _exact(self) -> bool:
+        """Tell whether transitions can be known exactly: not where a walk that pauses may lose its place among ids."""
         rules = self.environment.rules
         if rules.cursors == "position" and (self.has_deletions or rules.new_id_on_reclaim):
             return False
-        return rules.timestamps == "micros" or not self._names_change()
+        return rules.timestamps == "micros" or not self._ids_change()
 
-    def _names_change(self) -> bool:
+    def _ids_change(self) -> bool:
         rules = self.environment.rules
         return rules.new_id_on_reclaim or rules.on_lease_expiry == "requeue"
 

@@ -307,7 +307,7 @@ def test_a_contradiction_heals_once_the_list_is_sound_again() -> None:
     assert ledger.listing().count_by_state[State.STOPPED] == 250
 
 
-def test_a_sealed_item_that_is_alive_again_starts_the_listing_over_and_tells_nothing_twice() -> None:
+def test_a_sealed_item_that_is_alive_again_starts_the_listing_over_and_emits_nothing_twice() -> None:
     items = [_finished(n) for n in reversed(range(250))]
     items[30] = _active(219)
     ledger = _ledger()
@@ -401,8 +401,8 @@ def test_deletions_are_noticed_by_a_resync_that_is_wanted_last_and_not_too_often
     for _ in range(40):
         scenario.pass_time(RESYNC_S / 10)
         reads.append(scenario.read())
-        worths = [call.priority for call in reads[-1].calls]
-        assert worths == sorted(worths) or scenario.reader.listing().complete
+        priorities = [call.priority for call in reads[-1].calls]
+        assert priorities == sorted(priorities) or scenario.reader.listing().complete
     assert scenario.reader.listing().count_by_state == scenario.reader.true_counts()
     resyncs = [read.count(Priority.RESYNC) > 0 for read in reads]
     assert 3 <= sum(resyncs) <= 4
@@ -452,7 +452,7 @@ def test_a_hundred_thousand_finished_items_move_nothing_until_something_new_happ
     assert _steps(ledger) == [(Step.CREATED, "work_new")]
 
 
-def test_an_item_that_came_and_went_between_two_reads_is_told_in_every_step() -> None:
+def test_an_item_that_came_and_went_between_two_reads_is_emitted_in_every_step() -> None:
     items = [_finished(n) for n in reversed(range(20))]
     ledger = _ledger()
     _read(ledger, _pages(items, 100))
@@ -479,7 +479,7 @@ def test_a_second_acknowledgement_after_a_requeue_is_another_one() -> None:
     assert [step for step, _ in _steps(ledger)] == [Step.CREATED, Step.ACKNOWLEDGED, Step.ACKNOWLEDGED]
 
 
-def test_an_item_that_stopped_nobody_knows_when_is_told_to_stop_once() -> None:
+def test_an_item_that_stopped_nobody_knows_when_is_emitted_once() -> None:
     ledger = _ledger()
     _read(ledger, lambda _: WorkPage((), None))
     for at in (15.0, 30.0, 45.0):
