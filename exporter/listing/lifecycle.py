@@ -192,9 +192,8 @@ class TransitionDetector:
 
         Should the walk meet a after all, a is taken for the new item: both waited, so the counts are the same.
         """
-        coarse = (
-            created_at.is_integer()
-        )  # many may be created in one second: then both must be covered by `met`, or neither
+        # Many may be created in one second: then both must be covered by `met`, or neither.
+        coarse = created_at.is_integer()
         for item_id, seen in self._alike(created_at):
             unmet = seen.walk < walk and (not coarse or self.met.cover(created_at, item_id) == met_before)
             if unmet and (seen.waits or (met_before and not seen.is_finished)):

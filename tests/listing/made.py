@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 def active(item_id: str, created_at: float | None) -> WorkItem:
-    at = created_at or 0.0
-    return WorkItem(item_id, State.ACTIVE, created_at, at + 1, at + 2, at + 3)
+    at = float(created_at or 0)
+    return WorkItem(item_id, State.ACTIVE, None if created_at is None else at, at + 1, at + 2, at + 3)
 
 
 def queued(item_id: str, created_at: float | None) -> WorkItem:
-    return WorkItem(item_id, State.QUEUED, created_at)
+    return WorkItem(item_id, State.QUEUED, None if created_at is None else float(created_at))
 
 
 def finished(item_id: str, created_at: float | None) -> WorkItem:
-    at = created_at or 0.0
-    return WorkItem(item_id, State.STOPPED, created_at, at + 1, at + 2, at + 3, at + 3, at + 4)
+    at = float(created_at or 0)
+    return WorkItem(item_id, State.STOPPED, None if created_at is None else at, at + 1, at + 2, at + 3, at + 3, at + 4)
 
 
 def tracked(item: WorkItem, offset: int = 0, *, read: int = 1, read_at: float = 0.0, walk: int = 1) -> TrackedItem:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from exporter.simulator.environment import Rules
+from tests.listing.ledger_long_run import life
 from tests.listing.listed import Scenario
 
 if TYPE_CHECKING:
@@ -136,3 +138,8 @@ TestListing = ListingMachine.TestCase
 TestListing.settings = settings(
     max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
+
+
+@pytest.mark.parametrize("seed", [2, 13, 15, 18])
+def test_a_long_life_is_listed_and_emitted_exactly(seed: int) -> None:
+    assert life(seed).quiet_reads > 0

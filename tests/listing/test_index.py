@@ -1,0 +1,337 @@
+"""The index by itself: what it asks for, and what a page makes of it. `test_ledger` has what a user of the ledger sees."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.api.wire import State, WorkItem, WorkPage
+from exporter.listing.bookmarks import INFINITY
+from exporter.listing.index import ListIndex
+from exporter.listing.lifecycle import TransitionDetector
+from exporter.listing.order import Order
+from exporter.listing.pages import Arrival, Contradiction, PageRequest
+from tests.listing.made import active, finished, queued
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+SIZE = 10
+WATERMARK = 1e6
+
+
+class _List:
+    """A list of items in pages of ten, with key cursors, and an index of it. All is settled unless a read says otherwise."""
+
+    def __init__(self, items: Sequence[WorkItem], *, newest_first: bool = True) -> None:
+        self.items = list(items)
+        self.newest_first = newest_first
+        self.detector = TransitionDetector()
+        self.index = ListIndex(self.detector)
+        self._reads: Iterator[int] = count(1)
+
+    def begin(self) -> None:
+        self.index.begin(next(self._reads))
+
+    def page(self, cursor: str | None) -> WorkPage:
+        ordered = sorted(self.items, key=lambda item: item.created_at or 0.0, reverse=self.newest_first)
+        ids = [item.id for item in ordered]
+        start = 0 if cursor is None else ids.index(cursor) + 1
+        page = tuple(ordered[start : start + SIZE])
+        return WorkPage(page, page[-1].id if start + SIZE < len(ordered) else None)
+
+    def answer(self, request: PageRequest, *, now: float = 0.0, watermark: float = WATERMARK) -> None:
+        self.index.receive_page(request, self.page(request.bookmark.cursor), Arrival(now, now, watermark))
+
+    def read(self, *, now: float = 0.0, watermark: float = WATERMARK) -> list[str | None]:
+        """Read until nothing is asked for, and return the cursors asked for."""
+        self.begin()
+        cursors = []
+        while requests := self.index.requests_to_make():
+            for request in requests:
+                cursors.append(request.bookmark.cursor)
+                self.answer(request, now=now, watermark=watermark)
+        return cursors
+
+    def counts(self) -> dict[str, int]:
+        return {state.value: number for state, number in self.index.items.count_by_state().items() if number}
+
+
+def _history(number: int = 35, *, live: Sequence[int] = ()) -> list[WorkItem]:
+    return [active(str(n), n) if n in live else finished(str(n), n) for n in range(number)]
+
+
+@pytest.fixture(params=[True, False], ids=["newest first", "oldest first"])
+def newest_first(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+# ---- what is asked
+
+
+def test_the_first_walk_reads_everything_and_the_next_one_the_open_end(*, newest_first: bool) -> None:
+    listed = _List(_history(), newest_first=newest_first)
+    assert len(listed.read()) == 4
+    assert listed.index.order is (Order.NEWEST_FIRST if newest_first else Order.OLDEST_FIRST)
+    assert (listed.index.complete, listed.index.ended_in, listed.counts()) == (True, 1, {"stopped": 35})
+    assert listed.read() == [None if newest_first else "29"]
+
+
+def test_live_items_are_read_again_through_their_bookmarks(*, newest_first: bool) -> None:
+    listed = _List(_history(live=[17]), newest_first=newest_first)
+    listed.read()
+    cursors = listed.read(now=15.0)
+    assert cursors == ([None, "25"] if newest_first else ["29", "9"])
+    assert listed.index.current
+    assert listed.index.oldest_read_at() == 15.0
+    listed.items[17] = finished("17", 17)
+    listed.read(now=30.0)
+    assert listed.counts() == {"stopped": 35}
+    assert len(listed.read(now=45.0)) == 1
+
+
+def test_segments_wait_for_a_newest_first_walk_and_not_for_an_oldest_first_one(*, newest_first: bool) -> None:
+    listed = _List(_history(live=[17]), newest_first=newest_first)
+    listed.read()
+    listed.begin()
+    assert [request.is_walk for request in listed.index.requests_to_make()] == (
+        [True] if newest_first else [True, False]
+    )
+    assert listed.index.requests_to_make() == []
+
+
+def test_segments_are_read_although_the_walk_is_skipped(*, newest_first: bool) -> None:
+    listed = _List(_history(live=[17, 33]), newest_first=newest_first)
+    listed.read()
+    listed.begin()
+    for request in listed.index.requests_to_make():
+        listed.index.skipped(request)
+    asked = [request.expected[0].item.id for request in listed.index.requests_to_make()]
+    assert asked == (["33", "17"] if newest_first else ["33"])
+    assert not listed.index.current
+
+
+def test_a_walk_that_was_skipped_is_asked_for_again_in_the_next_read() -> None:
+    listed = _List(_history())
+    listed.begin()
+    (request,) = listed.index.requests_to_make()
+    assert request.stale_since == -INFINITY
+    listed.index.skipped(request)
+    assert listed.index.requests_to_make() == []
+    assert len(listed.read(now=3.0)) == 4
+    listed.begin()
+    (request,) = listed.index.requests_to_make()
+    assert request.stale_since == 3.0
+
+
+def test_a_newest_first_walk_goes_on_where_a_read_left_it() -> None:
+    listed = _List(_history())
+    for cursor in (None, "25", "15"):
+        listed.begin()
+        (request,) = listed.index.requests_to_make()
+        assert request.bookmark.cursor == cursor
+        listed.answer(request, now=5.0)
+    assert listed.read(now=9.0) == ["5", None]
+    assert listed.index.walked_in == 4
+    assert listed.counts() == {"stopped": 35}
+
+
+def test_an_oldest_first_walk_goes_on_behind_what_was_settled() -> None:
+    listed = _List(_history(), newest_first=False)
+    for cursor in (None, "9", "19"):
+        listed.begin()
+        (request,) = listed.index.requests_to_make()
+        assert request.bookmark.cursor == cursor
+        listed.answer(request)
+    assert listed.read() == ["29"]
+    assert listed.counts() == {"stopped": 35}
+
+
+def test_an_index_is_complete_only_when_what_its_walk_met_early_was_read_since() -> None:
+    listed = _List(_history(live=[34, 3]))
+    for _ in range(3):
+        listed.begin()
+        (request,) = listed.index.requests_to_make()
+        listed.answer(request)
+    listed.begin()
+    (request,) = listed.index.requests_to_make()
+    listed.answer(request)
+    assert listed.index.ended_in == 4
+    assert not listed.index.complete
+    (request,) = listed.index.requests_to_make()
+    listed.answer(request)
+    assert listed.index.complete
+
+
+# ---- cursors that are refused
+
+
+def test_a_newest_first_walk_starts_again_once_when_its_cursor_is_refused() -> None:
+    listed = _List(_history())
+    listed.read(watermark=50.0)
+    listed.items += [finished(str(n), n) for n in range(100, 130)]
+    listed.begin()
+    (request,) = listed.index.requests_to_make()
+    listed.answer(request)
+    (request,) = listed.index.requests_to_make()
+    assert listed.index.cursor_rejected(request)
+    (request,) = listed.index.requests_to_make()
+    assert request.bookmark.cursor is None
+    assert not listed.index.cursor_rejected(request)
+
+
+def test_a_first_walk_does_not_start_again() -> None:
+    listed = _List(_history())
+    listed.begin()
+    (request,) = listed.index.requests_to_make()
+    listed.answer(request)
+    (request,) = listed.index.requests_to_make()
+    assert not listed.index.cursor_rejected(request)
+
+
+def test_a_walk_that_starts_at_a_cursor_can_not_start_again_without_it() -> None:
+    listed = _List(_history(), newest_first=False)
+    listed.read()
+    listed.begin()
+    (request,) = listed.index.requests_to_make()
+    assert not listed.index.cursor_rejected(request)
+
+
+def test_without_a_bookmark_that_is_refused_the_one_before_it_serves() -> None:
+    listed = _List(_history(live=[17]))
+    listed.read()
+    listed.begin()
+    (walk,) = listed.index.requests_to_make()
+    listed.answer(walk)
+    (segment,) = listed.index.requests_to_make()
+    assert listed.index.cursor_rejected(segment)
+    cursors = []
+    while requests := listed.index.requests_to_make():
+        cursors += [request.bookmark.cursor for request in requests]
+        for request in requests:
+            listed.answer(request)
+    assert cursors == ["25"]
+    assert listed.index.current
+
+
+# ---- what a page shows
+
+
+def test_items_that_are_not_settled_are_kept_by_id_and_those_that_vanish_are_dropped() -> None:
+    listed = _List(_history())
+    listed.read(watermark=30.5)
+    assert set(listed.index.items.recent) == {"31", "32", "33", "34"}
+    del listed.items[33]
+    listed.read(watermark=30.5)
+    assert set(listed.index.items.recent) == {"31", "32", "34"}
+    assert listed.counts() == {"stopped": 34}
+    listed.read(watermark=50.0)
+    assert listed.index.items.recent == {}
+    assert listed.counts() == {"stopped": 34}
+
+
+def test_the_watermark_never_goes_back() -> None:
+    listed = _List(_history())
+    listed.read(watermark=50.0)
+    listed.items.append(finished("new", 45))
+    listed.read(watermark=20.0)
+    assert listed.index.items.recent == {}
+
+
+def test_a_live_item_that_its_page_does_not_show_is_gone() -> None:
+    listed = _List(_history(live=[17, 33]))
+    listed.read()
+    listed.items = [item for item in listed.items if item.id not in {"17", "33"}]
+    listed.read()
+    assert listed.counts() == {"stopped": 33}
+
+
+def test_a_settled_item_that_is_alive_again_is_a_contradiction() -> None:
+    listed = _List(_history())
+    listed.read()
+    listed.items[33] = active("33", 33)
+    with pytest.raises(Contradiction, match="alive again"):
+        listed.read()
+
+
+def test_a_settled_live_item_under_a_new_id_is_the_same_item(*, newest_first: bool) -> None:
+    listed = _List(_history(live=[17]), newest_first=newest_first)
+    listed.read()
+    listed.items[17] = queued("new", 17)
+    listed.read()
+    assert listed.counts() == {"stopped": 34, "queued": 1}
+    assert set(listed.index.items.live) == {"new"}
+    assert set(listed.detector._seen_by_id) == {"new"}
+
+
+def test_a_page_that_leads_to_itself_is_a_contradiction() -> None:
+    listed = _List(_history())
+    listed.begin()
+    (request,) = listed.index.requests_to_make()
+    listed.answer(request)
+    (request,) = listed.index.requests_to_make()
+    page = WorkPage(listed.page(request.bookmark.cursor).items, request.bookmark.cursor)
+    with pytest.raises(Contradiction, match="leads to itself"):
+        listed.index.receive_page(request, page, Arrival(0.0, 0.0, WATERMARK))
+
+
+@pytest.mark.parametrize("wrong", [queued("wrong", 99), WorkItem("wrong", State.QUEUED)])
+def test_an_order_that_is_broken_is_a_contradiction(wrong: WorkItem) -> None:
+    listed = _List(_history())
+    listed.read()
+    listed.begin()
+    (request,) = listed.index.requests_to_make()
+    items = listed.page(None).items
+    with pytest.raises(Contradiction) as found:
+        listed.index.receive_page(request, WorkPage((*items, wrong), None), Arrival(0.0, 0.0, WATERMARK))
+    assert found.value.disorder
+
+
+def test_an_item_shown_on_two_pages_is_counted_once_with_and_without_an_order() -> None:
+    for order in (Order.UNKNOWN, Order.NEITHER):
+        listed = _List(_history())
+        listed.index = ListIndex(listed.detector, order=order)
+        listed.begin()
+        (request,) = listed.index.requests_to_make()
+        listed.answer(request)
+        (request,) = listed.index.requests_to_make()
+        page = listed.page(request.bookmark.cursor)
+        again = listed.page(None).items[-3:]
+        listed.index.receive_page(
+            request, WorkPage((*again, *page.items), page.next_cursor), Arrival(0.0, 0.0, WATERMARK)
+        )
+        while requests := listed.index.requests_to_make():
+            listed.answer(requests[0])
+        assert listed.counts() == {"stopped": 35}
+
+
+def test_a_list_without_an_order_is_complete_after_one_walk_and_keeps_no_bookmarks_to_ask_for() -> None:
+    listed = _List(_history(live=[17]))
+    listed.index = ListIndex(listed.detector, order=Order.NEITHER)
+    assert len(listed.read()) == 4
+    assert listed.index.complete
+    assert not listed.index.ordered
+    assert len(listed.read()) == 4
+
+
+def test_a_finished_item_that_may_be_the_missing_one_under_a_new_id_is_a_contradiction() -> None:
+    listed = _List(_history(live=[17]))
+    listed.read()
+    listed.items[17] = finished("new", 17)
+    with pytest.raises(Contradiction, match="a new id"):
+        listed.read()
+
+
+def test_bookmarks_that_no_live_item_needs_are_dropped_when_a_read_begins(*, newest_first: bool) -> None:
+    listed = _List(_history(100, live=[17, 55]), newest_first=newest_first)
+    for _ in range(5):
+        listed.read()
+    listed.begin()
+    assert listed.index.segments <= 4
+    listed.items[17], listed.items[55] = finished("17", 17), finished("55", 55)
+    for _ in range(3):
+        listed.read()
+    listed.begin()
+    assert listed.index.segments <= 2
