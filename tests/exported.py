@@ -84,7 +84,7 @@ class Exporter:
     base_url: str
     log_file: Path
 
-    def scrape(self, path: str = "/metrics", *, timeout_s: float = 10.0) -> Exposition:
+    def scrape(self, path: str = "/metrics", *, timeout_s: float = 30.0) -> Exposition:
         headers = {"X-Prometheus-Scrape-Timeout-Seconds": str(timeout_s)}
         answer = httpx.get(f"{self.base_url}{path}", headers=headers, timeout=timeout_s + PATIENCE_S)
         assert answer.status_code == 200, answer.text
@@ -122,6 +122,14 @@ def exporter_process(*arguments: str, directory: Path, environ: Mapping[str, str
             process.kill()
             raise
     assert code == 0, log_file.read_text()
+
+
+def long_call_s(config: Path, directory: Path) -> float:
+    """Return how long a call must take to be called hanging here and now: a multiple of a first scrape, while none hangs."""
+    with exporter_process(f"--config.file={config}", directory=directory) as exporter:
+        started = time.monotonic()
+        exporter.scrape(timeout_s=PATIENCE_S)
+        return max(1.0, 4 * (time.monotonic() - started))
 
 
 def free_port() -> int:

@@ -36,8 +36,10 @@ class Connection:
                 await asyncio.sleep(gap_s)
 
     async def send_for_ever(self, part: bytes, *, gap_s: float = 0.0) -> None:
-        while True:
+        """Send until the other side has gone."""
+        while not (self.writer.is_closing() or self.reader.at_eof()):
             await self.send(part, gap_s=gap_s)
+            await asyncio.sleep(0)  # or the loop never learns that the other side has gone
 
     async def hang(self) -> None:
         await asyncio.Event().wait()

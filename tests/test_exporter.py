@@ -9,17 +9,14 @@ import pytest
 
 from exporter.simulator import Rules, World
 from exporter.simulator.item import State
-from tests.exported import Exposition, assert_monotone, exporter_process, write_config
+from tests.exported import Exposition, assert_monotone, exporter_process, long_call_s, write_config
+from tests.patience import PATIENCE_S
 from tests.simulated import Running, running
-from tests.simulator.faults import Faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SCRAPE_S = 10.0
-HANGING_ENDS = {"timeout": "3s"}
-"""A call that hangs ends long before the scrape, and one of a busy machine long before that."""
 LISTED_STATES: tuple[State, ...] = get_args(State)
 
 
@@ -68,20 +65,18 @@ def test_every_environment_is_exported_exactly(simulator: Running, tmp_path: Pat
 def test_five_broken_environments_leave_twenty_healthy_ones_exact_and_in_time(tmp_path: Path) -> None:
     world = populated_world(25)
     world.add_environment("env_cloud", name="cloud", key="key-cloud", kind="cloud")
-    faults = Faults()
-    faults.inject("hang", environment_id="env_20")
-    faults.inject("status-500", environment_id="env_21")
-    faults.inject("status-403", environment_id="env_22")
-    faults.inject("status-404", environment_id="env_23")
-    world.delete_environment("env_24")
-    with running(world, faults=faults) as simulator:
-        config = write_config(tmp_path, simulator, api=HANGING_ENDS)
+    with running(world) as simulator:
+        hang_s = long_call_s(write_config(tmp_path, simulator), tmp_path)
+        for number, fault in ((20, "hang"), (21, "status-500"), (22, "status-403"), (23, "status-404")):
+            simulator.call(simulator.faults.inject, fault, environment_id=f"env_{number}")
+        simulator.call(world.delete_environment, "env_24")
+        config = write_config(tmp_path, simulator, api={"timeout": duration(hang_s)})
         broken = ("env_20", "env_21", "env_22", "env_23", "env_cloud")
         with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
             for _ in range(2):
                 started = time.monotonic()
-                scrape = exporter.scrape()
-                assert time.monotonic() - started < SCRAPE_S
+                scrape = exporter.scrape(timeout_s=3 * hang_s)
+                assert time.monotonic() - started < 3 * hang_s
                 for number in range(20):
                     assert_exact(scrape, simulator, f"env_{number}")
                 for environment_id in broken:
@@ -93,11 +88,16 @@ def test_five_broken_environments_leave_twenty_healthy_ones_exact_and_in_time(tm
                     assert scrape.value("managed_agents_up", environment_id=environment_id) == 0
 
 
+def duration(seconds: float) -> str:
+    return f"{round(seconds * 1000)}ms"
+
+
 def test_an_environment_whose_list_hangs_still_shows_its_queue(simulator: Running, tmp_path: Path) -> None:
+    hang_s = long_call_s(write_config(tmp_path, simulator), tmp_path)
     simulator.call(simulator.faults.inject, "hang", environment_id="env_3", call="list")
-    config = write_config(tmp_path, simulator, api=HANGING_ENDS)
+    config = write_config(tmp_path, simulator, api={"timeout": duration(hang_s)})
     with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
-        scrape = exporter.scrape()
+        scrape = exporter.scrape(timeout_s=3 * hang_s)
         here = {"environment_id": "env_3"}
         assert scrape.value("managed_agents_up", **here) == 1
         assert scrape.value("managed_agents_list_up", **here) == 0
@@ -106,20 +106,19 @@ def test_an_environment_whose_list_hangs_still_shows_its_queue(simulator: Runnin
 
 
 def test_a_fleet_that_mostly_hangs_does_not_keep_the_healthy_from_being_read(tmp_path: Path) -> None:
-    world = populated_world(46)
-    faults = Faults()
-    for number in range(40):
-        faults.inject("hang", environment_id=f"env_{number}")
-    with running(world, faults=faults) as simulator:
-        config = write_config(tmp_path, simulator)
+    with running(populated_world(46)) as simulator:
+        hang_s = long_call_s(write_config(tmp_path, simulator), tmp_path)
+        for number in range(40):
+            simulator.call(simulator.faults.inject, "hang", environment_id=f"env_{number}")
+        config = write_config(tmp_path, simulator, api={"timeout": duration(5 * hang_s)})
         with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
             for _ in range(2):  # they tell who hangs; 46 times two calls do not fit into 16 slots
-                exporter.scrape(timeout_s=3.0)
-            scrape = exporter.scrape(timeout_s=3.0)
+                exporter.scrape(timeout_s=3 * hang_s)
+            scrape = exporter.scrape(timeout_s=3 * hang_s)
             for number in range(40, 46):
                 assert_exact(scrape, simulator, f"env_{number}")
             simulator.call(simulator.faults.heal, "env_0")
-            recovered = [exporter.scrape(timeout_s=3.0) for _ in range(5)][-1]
+            recovered = [exporter.scrape(timeout_s=3 * hang_s) for _ in range(5)][-1]
             assert_exact(recovered, simulator, "env_0")
 
 
@@ -127,9 +126,9 @@ def test_environments_are_read_at_the_same_time(simulator: Running, tmp_path: Pa
     simulator.options.latency_s = 0.5
     config = write_config(tmp_path, simulator)
     with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
-        exporter.scrape()
+        exporter.scrape(timeout_s=PATIENCE_S)
         started = time.monotonic()
-        exporter.scrape(timeout_s=60)
+        exporter.scrape(timeout_s=PATIENCE_S)
         # 40 calls of 0.5 s are 1.5 s when made 16 at a time, and 20 s one after the other.
         assert time.monotonic() - started < 15
 

@@ -18,12 +18,12 @@ import pytest
 import trustme
 
 from tests.api.test_httpx_transport import FAULTS
-from tests.exported import Exposition, exporter_process
+from tests.exported import Exposition, exporter_process, long_call_s
 from tests.faulty_server import answer
 from tests.raw_api import JSON_TYPE, RawApi, raw_api
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from tests.raw_api import Asked, Behaviour
@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 HEALTHY = tuple(f"env_{number}" for number in range(1, 6))
-SCRAPE_S = 10.0
 SCRAPES = 3
-HUGE_CURSOR = "x" * 100_000
 
 
 # ---- bodies that are not what they should be
@@ -156,10 +154,10 @@ def environment_ids() -> dict[str, Behaviour]:
     return {f"env_{900 + number}": behave for number, behave in enumerate(faults().values())}
 
 
-def config(base_url: str, ids: list[str], directory: Path) -> Path:
+def config(base_url: str, ids: Sequence[str], directory: Path, timeout: str = "60s") -> Path:
     (directory / "key").write_text("sk-ant-oat01-chaos\n")
     document = {
-        "api": {"base_url": base_url, "ca_file": "ca.pem", "timeout": "2s", "requests_per_minute": 1_000_000},
+        "api": {"base_url": base_url, "ca_file": "ca.pem", "timeout": timeout, "requests_per_minute": 1_000_000},
         "scrape": {"min_interval": "0s"},
         "environments": [{"id": each, "environment_key_file": "key"} for each in ids],
     }
@@ -202,18 +200,20 @@ def server_tls(tmp_path: Path) -> ssl.SSLContext:
 
 
 def test_every_fault_at_once_spoils_no_number_of_anybody(tmp_path: Path, server_tls: ssl.SSLContext) -> None:
-    broken = environment_ids()
+    broken, stray = environment_ids(), "env_899"
     assert len(broken) >= 45
-    stray = "env_899"
     # The healthy come last: whoever is read in this order would reach them only after all that hang.
     ids = [*broken, stray, *HEALTHY]
-    with raw_api(RawApi({**broken, stray: _stray_answer}), server_tls) as server:
-        arguments = (f"--config.file={config(server.base_url, ids, tmp_path)}",)
-        with exporter_process(*arguments, directory=tmp_path) as exporter:
+    api = RawApi()
+    with raw_api(api, server_tls) as server:
+        hang_s = long_call_s(config(server.base_url, HEALTHY, tmp_path), tmp_path)
+        api.behaviours = {**broken, stray: _stray_answer}
+        path = config(server.base_url, ids, tmp_path, timeout=f"{round(hang_s * 1000)}ms")
+        with exporter_process(f"--config.file={path}", directory=tmp_path) as exporter:
             for _ in range(SCRAPES):
                 started = time.monotonic()
-                scrape = exporter.scrape(timeout_s=SCRAPE_S)
-                assert time.monotonic() - started < SCRAPE_S
+                scrape = exporter.scrape(timeout_s=10 * hang_s)
+                assert time.monotonic() - started < 10 * hang_s
                 for environment_id in HEALTHY:
                     assert_exact(scrape, environment_id)
                 assert_nothing_wrong(scrape, stray)
