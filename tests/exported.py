@@ -19,7 +19,7 @@ from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tests.simulated import Running
@@ -98,13 +98,18 @@ class Exporter:
 
 
 @contextmanager
-def exporter_process(*arguments: str, directory: Path, environ: Mapping[str, str] | None = None) -> Iterator[Exporter]:
+def exporter_process(
+    *arguments: str,
+    directory: Path,
+    environ: Mapping[str, str] | None = None,
+    command: Sequence[str] = COMMAND,
+) -> Iterator[Exporter]:
     """Run the exporter on a free loopback port while the block runs; end it with SIGTERM and expect 0."""
     port = free_port()
     log_file = directory / f"exporter-{port}.log"
     with log_file.open("w") as log:
         process = subprocess.Popen(
-            [*COMMAND, f"--web.listen-address=127.0.0.1:{port}", *arguments],
+            [*command, f"--web.listen-address=127.0.0.1:{port}", *arguments],
             stdout=log,
             stderr=subprocess.STDOUT,
             text=True,
