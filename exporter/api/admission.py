@@ -150,18 +150,26 @@ class Admission:
             self._free(request)
 
     def rate_limited(self, retry_after_s: float | None) -> bool:
-        """Note a 429 or 529: no call is made for `retry_after_s`, or for a growing time where it is None. True: that is news."""
+        """Note a 429: nobody calls for `retry_after_s`, or for a growing time where it is None. Return whether that is news."""
         return self._budget.rate_limited(retry_after_s, now=self._monotonic())
+
+    def overloaded(self, environment_id: str | None, retry_after_s: float | None) -> bool:
+        """Note an environment's 529. Return whether everybody waits from now on."""
+        return self._budget.overloaded(environment_id, retry_after_s, now=self._monotonic())
+
+    def answered(self) -> None:
+        """Note a good answer."""
+        self._budget.answered()
+
+    def back_off_s(self, retry_after_s: float | None, waits: int) -> float:
+        """Return how long to leave an environment alone after its `waits`th 529 in a row."""
+        return self._budget.wait_s(retry_after_s, waits)
 
     @property
     def wait_s(self) -> float:
         """How long no call is made from now on."""
         now = self._monotonic()
         return (self._budget.waits_until(now) or now) - now
-
-    def answered(self) -> None:
-        """Note any other answer."""
-        self._budget.answered()
 
     # ---- time slices
 

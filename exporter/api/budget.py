@@ -12,8 +12,9 @@ no more than the budget plus that burst is sent. Who may take a token depends on
 * segments that are not reserved and all below leave the same for each environment's open end; background work leaves half of the
   bucket too.
 
-A 429 or 529 stops everybody until the time it names. Afterwards the rate is half of what it was, and recovers by a tenth of the
-configured rate a minute: the limit is shared with the workers, and they come first.
+A 429 stops everybody until the time it names. Afterwards the rate is half of what it was, and recovers by a tenth of the
+configured rate a minute: the limit is shared with the workers, and they come first. A 529 of one environment is that one's own
+affair; those of several in a row, with no good answer in between, stop everybody like a 429.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ RETRY_AFTER_LEAST_S = 1.0
 BACK_OFF_FIRST_S = 5.0
 BACK_OFF_DOUBLINGS = 8
 SLOWEST_SHARE = 1 / 16
+FEWEST_OVERLOADED, MOST_OVERLOADED = 3, 8
+"""How many environments in a row say that the whole API is overloaded: half of those that are scraped, within these bounds."""
 RECOVERY_PER_S = 0.1 / MINUTE_S
 DEMAND_KEPT_S = 300.0
 PERIOD_FIRST_GUESS_S = 15.0
@@ -115,6 +118,7 @@ class Budget:
         self._waits = 0
         self._no_call_before = float("-inf")
         self._jitter = jitter
+        self._overloaded: set[str | None] = set()
         self._demand_by_environment: dict[str, _Demand] = {}
         self._reserved = 0
         self._slack_by_priority: dict[Priority, _Slack] = {}
@@ -165,7 +169,7 @@ class Budget:
         return True
 
     def rate_limited(self, retry_after_s: float | None, *, now: float) -> bool:
-        """Stop everybody after a 429 or 529 for `retry_after_s`, or for a growing time where it didn't say.
+        """Stop everybody for `retry_after_s`, or for a growing time where it is None.
 
         Return whether that is news: the first wait since the API last answered something else.
         """
@@ -174,22 +178,30 @@ class Budget:
             self._refill(now)
             self._share = max(SLOWEST_SHARE, self._share / 2)
             self._waits += 1
-        if retry_after_s is None:
-            doublings = min(BACK_OFF_DOUBLINGS, self._waits - 1)
-            longest = min(RETRY_AFTER_LIMIT_S, BACK_OFF_FIRST_S * 2**doublings)
-            wait_s = longest * (0.5 + self._jitter() / 2)
-        else:
-            wait_s = min(RETRY_AFTER_LIMIT_S, max(RETRY_AFTER_LEAST_S, retry_after_s))
         if retry_after_s is not None or not already_waiting:
-            self._no_call_before = max(self._no_call_before, now + wait_s)
+            self._no_call_before = max(self._no_call_before, now + self.wait_s(retry_after_s, self._waits))
         self._tokens = 0.0
         self._at = self._no_call_before
         self._slack_by_priority.clear()
         return self._waits == 1 and not already_waiting
 
+    def overloaded(self, environment_id: str | None, retry_after_s: float | None, *, now: float) -> bool:
+        """Note a 529, and stop everybody once several environments in a row gave one. Return whether that is news."""
+        self._overloaded.add(environment_id)
+        several = min(MOST_OVERLOADED, max(FEWEST_OVERLOADED, len(self._demand_by_environment) // 2))
+        return len(self._overloaded) >= several and self.rate_limited(retry_after_s, now=now)
+
     def answered(self) -> None:
-        """Start the next wait small again: the API answered something other than a 429 or 529."""
+        """Note a good answer: the next wait starts small again."""
         self._waits = 0
+        self._overloaded.clear()
+
+    def wait_s(self, retry_after_s: float | None, waits: int) -> float:
+        """Return how long to wait after the answer that says so, or a growing time where it doesn't. `waits`: this one included."""
+        if retry_after_s is not None:
+            return min(RETRY_AFTER_LIMIT_S, max(RETRY_AFTER_LEAST_S, retry_after_s))
+        longest_s = min(RETRY_AFTER_LIMIT_S, BACK_OFF_FIRST_S * 2.0 ** min(BACK_OFF_DOUBLINGS, waits - 1))
+        return longest_s * (0.5 + self._jitter() / 2)
 
     def limit_per_minute(self, now: float) -> float:
         self._refill(now)

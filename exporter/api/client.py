@@ -7,7 +7,7 @@ environment id is checked against `env_[A-Za-z0-9_]{1,96}` before it enters one,
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -63,9 +63,11 @@ MOST_CALLS_PER_READ = 5
 """Two credentials, each once more where its source has a new one when it was refused; and one of these calls repeated."""
 OK = 200
 TOO_MANY_REQUESTS, OVERLOADED = 429, 529
+SERVER_ERROR = 500
 REASON_BY_STATUS: Mapping[int, Reason] = {401: "auth", 403: "auth", 404: "not_found", 429: "rate_limited"}
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 SECONDS = re.compile(r"[0-9]{1,99}(\.[0-9]{1,99})?\Z")
+AGE = re.compile(r"[0-9]{1,9}\Z")
 
 
 class ApiError(Exception):
@@ -92,11 +94,15 @@ class ApiError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reading(Generic[T]):
-    """A value read. `received_at`: the exporter's wall clock; `server_ahead_s`: how far the server's clock is ahead of it."""
+    """A value read. `received_at`: the exporter's wall clock; `server_ahead_s`: how far the server's clock is ahead of it.
+
+    `age_s`: how long a cache had kept the answer; `received_at` is earlier by that much, as if it had come straight from the server.
+    """
 
     value: T
     received_at: float
     server_ahead_s: float
+    age_s: float = 0.0
 
 
 class Observer(Protocol):
@@ -156,6 +162,19 @@ class _ApiRequest(Generic[T]):
     repeatable: bool = True
 
 
+@dataclass(slots=True)
+class _BackOff:
+    """How long a source that answered 529 is left alone. `waits`: how often it did in a row."""
+
+    until: float = float("-inf")
+    waits: int = 0
+
+    def check(self, now: float) -> None:
+        """Raise Throttled while the source is to be left alone."""
+        if now < self.until:
+            raise Throttled
+
+
 class _RetryingCaller:
     """Makes calls over one transport, MOST_CALLS_PER_READ for one read at most. Every one takes its slot and its token."""
 
@@ -164,6 +183,7 @@ class _RetryingCaller:
         self._transport = transport
         self.timed_out = False
         self.sent_by_source: Counter[Source] = Counter()
+        self._back_off_by_source: dict[Source, _BackOff] = defaultdict(_BackOff)
 
     async def read(
         self, request: _ApiRequest[T], credentials: Iterable[Credential]
@@ -216,6 +236,7 @@ class _RetryingCaller:
     async def _read_once(self, request: _ApiRequest[T], headers: Mapping[str, str]) -> Reading[T]:
         clock = self._context.clock
         try:
+            self._back_off_by_source[request.source].check(clock.monotonic())
             async with self._context.admission.slot(request.call):
                 sent_at = clock.wall()
                 answer = await self._send(request, headers)
@@ -225,13 +246,13 @@ class _RetryingCaller:
         except Evicted:
             raise ApiError("timeout", "no answer while other environments waited for the slot") from None
         received_at = clock.wall()
-        self._check(request.source, answer, received_at)
-        value = self._understand(request, answer)
+        self._check(request, answer, received_at)
+        value, age_s = self._understand(request, answer), _age_s(answer)
         date = answer.headers.get("date")
-        ahead_s = server_ahead_s(date, sent_at, received_at)
+        ahead_s = server_ahead_s(date, sent_at - age_s, received_at - age_s)
         if _http_date(date) is not None:
             self._context.observer.clock_compared(ahead_s)
-        return Reading(value, received_at, ahead_s)
+        return Reading(value, received_at - age_s, ahead_s, age_s)
 
     async def _send(self, request: _ApiRequest[T], headers: Mapping[str, str]) -> HttpResponse:
         api, monotonic = self._context.config().api, self._context.clock.monotonic
@@ -254,20 +275,32 @@ class _RetryingCaller:
             self._context.observer.request_sent(request.source, code, monotonic() - started)
         return answer
 
-    def _check(self, source: Source, answer: HttpResponse, received_at: float) -> None:
-        admission = self._context.admission
-        if answer.status not in {TOO_MANY_REQUESTS, OVERLOADED}:
-            admission.answered()
-        elif admission.rate_limited(retry_after_s(answer.headers, received_at)):
+    def _check(self, request: _ApiRequest[T], answer: HttpResponse, received_at: float) -> None:
+        if self._stops_everybody(request, answer, received_at):
             self._context.log.warning(
                 "calls_paused",
-                source=source,
+                source=request.source,
                 status=answer.status,
                 request_id=_request_id(answer),
-                wait_s=round(admission.wait_s, 1),
+                wait_s=round(self._context.admission.wait_s, 1),
             )
         if answer.status != OK:
             raise _failure(answer)
+
+    def _stops_everybody(self, request: _ApiRequest[T], answer: HttpResponse, received_at: float) -> bool:
+        """Take note of who may be called from now on. Return whether nobody may, and that is news."""
+        admission, back_off = self._context.admission, self._back_off_by_source[request.source]
+        after_s = retry_after_s(answer.headers, received_at)
+        if answer.status == TOO_MANY_REQUESTS:
+            return admission.rate_limited(after_s)
+        if answer.status == OVERLOADED:
+            back_off.waits += 1
+            back_off.until = self._context.clock.monotonic() + admission.back_off_s(after_s, back_off.waits)
+            return admission.overloaded(request.call.environment_id, after_s)
+        back_off.waits = 0
+        if answer.status < SERVER_ERROR:
+            admission.answered()
+        return False
 
     def _understand(self, request: _ApiRequest[T], answer: HttpResponse) -> T:
         try:
@@ -286,7 +319,7 @@ class WorkApi:
     """`stats` and `list` of one environment.
 
     `stats` prefers the organisation's API key and `list` the environment's: the vendor's pages disagree on which call takes
-    which. A 401 or 403 leads to the other one, once a read, and never again once one has worked.
+    which. The one that worked last comes first; a 401 or 403 leads to the other one, once a read, whatever has worked before.
     """
 
     def __init__(
@@ -355,10 +388,8 @@ class WorkApi:
 
     def _candidates(self, source: Source) -> Iterator[Credential]:
         """Yield the credentials to try in this read, one more each time the one before was refused."""
-        ours = self._credentials(source)
         worked = self.credential_by_source.get(source)
-        if worked is not None and any(each.name == worked for each in ours):
-            ours = [each for each in ours if each.name == worked]
+        ours = sorted(self._credentials(source), key=lambda each: each.name != worked)
         for position, credential in enumerate(ours):
             if position and source in self._fell_back:
                 return
@@ -416,6 +447,12 @@ def _failure(answer: HttpResponse) -> ApiError:
     return ApiError(
         reason, f"the API answered {status}", status=status, request_id=_request_id(answer), transient=transient
     )
+
+
+def _age_s(answer: HttpResponse) -> float:
+    """Read how long a cache between here and the API has kept the answer."""
+    given = answer.headers.get("age", "").strip()
+    return float(given) if AGE.match(given) else 0.0
 
 
 def _request_id(answer: HttpResponse) -> str | None:

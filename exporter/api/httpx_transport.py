@@ -36,6 +36,7 @@ KEEPALIVE_S = 300.0
 BASE_HEADERS = {
     "accept": "application/json",
     "accept-encoding": "identity",
+    "cache-control": "no-cache",
     "connection": "keep-alive",
     "user-agent": f"managed-agents-exporter/{__version__}",
 }

@@ -24,7 +24,7 @@ REMEDY_BY_REASON: Final[Mapping[Reason, str]] = {
     "too_large": "Raise api.max_response_bytes, or lower listing.page_size.",
     "protocol": "Check api.base_url and api.proxy_url, and that nothing on the way redirects or compresses."
     " A list without an end is the server's fault, and is tried again at every scrape.",
-    "internal": "This is a defect of the exporter: please report it with the traceback from its log.",
+    "internal": "This is a defect of the exporter: report it with the traceback from its log.",
 }
 RENEW_BY_CREDENTIAL: Final[Mapping[CredentialName, str]] = {
     "api_key": "The API key is refused: check what api.api_key_file or api_key_env holds, api.workspace_id, and api.auth_style"

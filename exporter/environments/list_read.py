@@ -234,4 +234,5 @@ class _ListRead:
 
 def _work(listing: Listing, read: _ListRead, newest: _Answer) -> Work:
     times = read_times(read.began_at, newest.page, newest.at)
-    return Work(listing, times if listing.oldest_read_at is None else times.moved_to(listing.oldest_read_at))
+    oldest = listing.oldest_read_at
+    return Work(listing, times if oldest is None else times.moved_to(min(oldest, times.monotonic_at)))

@@ -117,10 +117,13 @@ class SourceState(Generic[V]):
 
 
 def read_times(began_at: float, reading: Reading[WorkStats] | Reading[WorkPage], monotonic_at: float) -> ReadTimes:
-    """Return when a read took place, of which `reading` is the last answer and came at `monotonic_at`."""
+    """Return when a read took place, of which `reading` is the last answer and came at `monotonic_at`.
+
+    An answer that a cache had kept is as old as the cache says.
+    """
     return ReadTimes(
         read_at=round(reading.received_at, 3),
         server_at=reading.received_at + reading.server_ahead_s,
-        monotonic_at=monotonic_at,
+        monotonic_at=monotonic_at - reading.age_s,
         duration_s=monotonic_at - began_at,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import traceback
@@ -15,7 +16,8 @@ import respx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.api.admission import Throttled
+from exporter.api.admission import CallRequest, Throttled
+from exporter.api.budget import Priority
 from exporter.api.client import (
     MOST_CALLS_PER_READ,
     REASONS,
@@ -155,7 +157,33 @@ async def test_a_refused_credential_leads_to_the_other_and_what_worked_is_rememb
     assert [each.credentials for each in script.sent] == [BY_API_KEY, *[BY_ENVIRONMENT_KEY] * 3]
 
 
-async def test_once_one_has_worked_the_other_is_never_tried_again() -> None:
+async def test_a_key_that_is_revoked_after_it_has_worked_leads_to_the_other_as_in_a_fresh_process() -> None:
+    around, script = Surroundings(), Script([answer(), answer(401), answer(), answer()])
+    api = work_api(around, script)
+    for _ in range(3):
+        assert await outcome_of(api) is None
+    assert [each.credentials for each in script.sent] == [BY_API_KEY, BY_API_KEY, *[BY_ENVIRONMENT_KEY] * 2]
+
+
+async def test_which_one_works_may_change_back_and_forth() -> None:
+    around, script = Surroundings(), Script([answer(403), answer(), answer(401), answer(), answer(403), answer()])
+    api = work_api(around, script)
+    for _ in range(3):
+        assert await outcome_of(api) is None
+    by_turns = [BY_API_KEY, *[BY_ENVIRONMENT_KEY] * 2, *[BY_API_KEY] * 2, BY_ENVIRONMENT_KEY]
+    assert [each.credentials for each in script.sent] == by_turns
+
+
+async def test_a_list_whose_key_is_revoked_between_two_pages_goes_on_with_the_other() -> None:
+    around, script = Surroundings(), Script([answer(body=PAGE), answer(401), answer(body=PAGE)])
+    api = work_api(around, script)
+    api.begin("list")
+    for _ in range(3):
+        await api.page(None, 1000, LIST_CALL)
+    assert [each.credentials for each in script.sent] == [*[BY_ENVIRONMENT_KEY] * 2, *[BY_API_KEY] * 2]
+
+
+async def test_both_are_tried_in_every_read_however_often_either_has_worked() -> None:
     around, script = Surroundings(), Script([answer(), answer(401)])
     api = work_api(around, script)
     assert await outcome_of(api) is None
@@ -163,7 +191,7 @@ async def test_once_one_has_worked_the_other_is_never_tried_again() -> None:
         failed = await outcome_of(api)
         assert failed is not None
         assert failed.reason == "auth"
-    assert [each.credentials for each in script.sent] == [BY_API_KEY] * 4
+    assert [each.credentials for each in script.sent] == [BY_API_KEY, *[BY_API_KEY, BY_ENVIRONMENT_KEY] * 3]
 
 
 async def test_both_are_tried_once_in_each_read_while_none_has_worked() -> None:
@@ -487,8 +515,7 @@ async def test_a_wait_is_logged_once_until_the_api_answers_something_else(caplog
     assert logged == [[7.0], [], [], [7.0]]
 
 
-@pytest.mark.parametrize("status", [429, 529])
-@pytest.mark.parametrize(
+WAITS = pytest.mark.parametrize(
     ("headers", "wait_s"),
     [
         ({"retry-after": "7"}, 7.0),
@@ -508,8 +535,11 @@ async def test_a_wait_is_logged_once_until_the_api_answers_something_else(caplog
         ({}, 3.75),
     ],
 )
-async def test_a_refusal_is_waited_out_as_long_as_it_says(status: int, headers: dict[str, str], wait_s: float) -> None:
-    around, script = Surroundings(), Script([answer(status, headers=headers)])
+
+
+@WAITS
+async def test_a_429_is_waited_out_by_everybody_as_long_as_it_says(headers: dict[str, str], wait_s: float) -> None:
+    around, script = Surroundings(), Script([answer(429, headers=headers)])
     api = work_api(around, script)
     failed = await outcome_of(api)
     assert failed is not None
@@ -517,6 +547,107 @@ async def test_a_refusal_is_waited_out_as_long_as_it_says(status: int, headers: 
     with pytest.raises(Throttled):
         await api.stats(STATS_CALL)
     assert len(script.sent) == 1
+
+
+@WAITS
+async def test_a_529_leaves_its_own_source_alone_as_long_as_it_says(headers: dict[str, str], wait_s: float) -> None:
+    around, script = Surroundings(), Script([answer(529, headers=headers), answer()])
+    api = work_api(around, script)
+    failed = await outcome_of(api)
+    assert failed is not None
+    assert (failed.reason, failed.status) == ("server", 529)
+    assert around.budget.waits_until(around.now) is None
+    around.now += wait_s - 0.01
+    with pytest.raises(Throttled):
+        await api.stats(STATS_CALL)
+    assert around.observer.throttled == ["stats"]
+    around.now += 0.02
+    await api.stats(STATS_CALL)
+    assert len(script.sent) == 2
+
+
+async def test_a_source_that_answers_529_again_and_again_is_asked_ever_more_rarely_until_it_answers() -> None:
+    around, script = Surroundings(), Script([*[answer(529)] * 8, answer(), answer(529)])
+    api = work_api(around, script)
+    asked_at: list[float] = []
+    while len(script.sent) < 11:
+        with contextlib.suppress(Throttled):
+            sent = len(script.sent)
+            await outcome_of(api)
+            asked_at += [around.now] * (len(script.sent) - sent)
+        around.now += 0.25
+    waits = [later - earlier for earlier, later in itertools.pairwise(asked_at)]
+    assert waits == [3.75, 7.5, 15, 30, 60, 120, 225, 225, 0.25, 3.75]
+
+
+async def test_one_environment_s_529_concerns_neither_its_other_source_nor_anybody_else() -> None:
+    around = Surroundings()
+    around.budget.register_demand([ENVIRONMENT_ID, "env_b"], now=around.now)
+    overloaded, sound = Script([answer(529), answer(body=PAGE)]), Script([answer()])
+    sick, healthy = work_api(around, overloaded), WorkApi("env_b", around.context, sound, environment_key=None)
+    for _ in range(20):
+        with contextlib.suppress(Throttled):
+            await outcome_of(sick)
+        assert await outcome_of(healthy) is None
+        around.now += 15
+    assert (await sick.page(None, 1000, LIST_CALL)).value.items == ()
+    assert len(sound.sent) == 20
+    assert around.budget.limit_per_minute(around.now) == around.per_minute
+
+
+def overloaded_fleet(around: Surroundings, environments: int) -> list[WorkApi]:
+    around.budget.register_demand([f"env_{number}" for number in range(environments)], now=around.now)
+    script = Script([answer(529, headers={"retry-after": "20"})])
+    return [WorkApi(f"env_{number}", around.context, script, environment_key=None) for number in range(environments)]
+
+
+def call_of(number: int) -> CallRequest:
+    return CallRequest(priority=Priority.STATS, environment_id=f"env_{number}")
+
+
+async def waits_after(around: Surroundings, api: WorkApi, number: int) -> bool:
+    with pytest.raises(ApiError):
+        await api.stats(call_of(number))
+    return around.budget.waits_until(around.now) is not None
+
+
+@pytest.mark.parametrize(("environments", "several"), [(3, 3), (5, 3), (10, 5), (16, 8), (40, 8)])
+async def test_several_environments_that_answer_529_in_a_row_let_everybody_wait(
+    environments: int, several: int
+) -> None:
+    around = Surroundings()
+    fleet = overloaded_fleet(around, environments)
+    waits = [await waits_after(around, fleet[number], number) for number in range(several)]
+    assert waits == [False] * (several - 1) + [True]
+    assert around.budget.waits_until(around.now) == around.now + 20
+
+
+async def test_a_good_answer_in_between_begins_the_row_anew() -> None:
+    around = Surroundings()
+    fleet = overloaded_fleet(around, 6)
+    sound = work_api(around, Script([answer()]))
+    for number in (0, 1):
+        assert not await waits_after(around, fleet[number], number)
+    assert await outcome_of(sound) is None
+    assert [await waits_after(around, fleet[number], number) for number in (2, 3, 4)] == [False, False, True]
+
+
+@pytest.mark.parametrize("status", [500, 503])
+async def test_a_failure_of_the_server_is_no_good_answer(status: int) -> None:
+    around = Surroundings()
+    fleet = overloaded_fleet(around, 3)
+    for number in (0, 1):
+        assert not await waits_after(around, fleet[number], number)
+    assert await outcome_of(work_api(around, Script([answer(status)]))) is not None
+    assert await waits_after(around, fleet[2], 2)
+
+
+async def test_one_environment_alone_is_not_several_however_often_it_says_so() -> None:
+    around = Surroundings()
+    fleet = overloaded_fleet(around, 3)
+    for _ in range(5):
+        assert not await waits_after(around, fleet[0], 0)
+        around.now += 300
 
 
 def test_a_date_without_the_server_s_clock_is_held_against_ours() -> None:
@@ -573,6 +704,21 @@ async def test_a_reply_tells_how_far_the_server_is_ahead() -> None:
     script = Script([answer(headers={"date": formatdate(around.now + 3600, usegmt=True)})])
     reading = await work_api(around, script).stats(STATS_CALL)
     assert (reading.received_at, reading.server_ahead_s) == (around.now, 3600.5)
+
+
+# ---- a cache in between
+
+
+@pytest.mark.parametrize(
+    ("age", "age_s"),
+    [("100", 100.0), (" 7 ", 7.0), ("0", 0.0), ("", 0.0), ("-5", 0.0), ("soon", 0.0), ("1e9", 0.0), ("9" * 40, 0.0)],
+)
+async def test_an_answer_from_a_cache_is_as_old_as_the_cache_says(age: str, age_s: float) -> None:
+    around = Surroundings()
+    written_at = around.now - age_s
+    script = Script([answer(headers={"age": age, "date": formatdate(written_at, usegmt=True)})])
+    reading = await work_api(around, script).stats(STATS_CALL)
+    assert (reading.age_s, reading.received_at, reading.server_ahead_s) == (age_s, around.now - age_s, 0.0)
 
 
 # ---- nothing leaks
@@ -639,6 +785,7 @@ async def test_a_request_on_the_wire_is_what_the_api_expects(wire: respx.MockRou
         "host": "127.0.0.1:9",
         "accept": "application/json",
         "accept-encoding": "identity",
+        "cache-control": "no-cache",
         "connection": "keep-alive",
         "anthropic-version": "2023-06-01",
         "anthropic-beta": "managed-agents-2026-04-01",

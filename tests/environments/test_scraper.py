@@ -357,6 +357,41 @@ async def test_max_age_0_shows_only_what_this_scrape_has_read() -> None:
     assert (await one.scrape()).queue is None
 
 
+@pytest.mark.parametrize("age_s", [0, 100, 299])
+async def test_what_a_cache_had_kept_is_shown_as_old_as_it_is(age_s: int) -> None:
+    one = rig(max_age_s=300)
+    one.server.headers = {"age": str(age_s)}
+    snapshot = await one.scrape()
+    assert snapshot.queue is not None
+    assert snapshot.work is not None
+    for shown in (snapshot.queue, snapshot.work):
+        assert shown.times.read_at == one.clock.wall() - age_s
+        assert shown.times.monotonic_at == one.now - age_s
+        assert shown.times.duration_s == 0
+
+
+async def test_what_a_cache_had_kept_for_too_long_is_not_shown() -> None:
+    one = rig(max_age_s=300)
+    one.server.headers = {"age": "301"}
+    snapshot = await one.scrape()
+    assert (snapshot.queue, snapshot.work) == (None, None)
+
+
+async def test_an_environment_that_answers_529_has_failed_until_it_answers() -> None:
+    one = rig()
+    await one.scrape()
+    one.server.status = 529
+    for _ in range(3):
+        one.now += 10
+        failed = await one.scrape()
+        assert (failed.queue, failed.work) == (None, None)
+        assert failed.queue_problem is not None
+        assert (failed.queue_problem.reason, failed.queue_problem.status) == ("server", 529)
+    one.server.status = 200
+    one.now += 300
+    assert (await one.scrape()).queue is not None
+
+
 async def test_a_cloud_environment_is_not_shown_as_an_empty_queue() -> None:
     class Cloud(Server):
         async def get(
@@ -388,6 +423,8 @@ async def test_a_defect_in_one_reader_leaves_the_others_alone(monkeypatch: pytes
     async with anyio.create_task_group() as tasks:
         first, second = await one.scraper(tasks).scrape([broken, healthy], timeout_s=5)
     assert first.queue is None
+    assert first.queue_problem is not None
+    assert first.queue_problem.reason == "internal"
     assert second.queue is not None
 
 
