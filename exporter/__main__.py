@@ -10,9 +10,10 @@ from exporter import signals
 def main() -> int:
     """Run the command line and return the exit code."""
     signals.block()
-    from exporter import inherited, installation  # noqa: PLC0415 -- signals wait from the first moment on
+    from exporter import descriptors, inherited, installation  # noqa: PLC0415 -- signals wait from the first moment on
 
     inherited.remove()
+    descriptors.raise_limit()
     if conflict := installation.conflict():
         sys.stderr.write(f"managed-agents-exporter: {conflict.sentence}\n")
         if conflict.fatal:

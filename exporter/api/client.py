@@ -33,7 +33,7 @@ from exporter.config.secret import SecretError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from exporter.api.transport import Transport
+    from exporter.api.transport import Body, Transport
     from exporter.clock import Clock
     from exporter.config.model import ApiConfig, Config
     from exporter.config.secret import Secret, SecretSource
@@ -158,7 +158,7 @@ class _ApiRequest(Generic[T]):
     path: str
     query: Mapping[str, str]
     call: CallRequest
-    parse: Callable[[bytes], T]
+    parse: Callable[[Body], T]
     repeatable: bool = True
 
 
@@ -360,7 +360,7 @@ class WorkApi:
         """Read up to `limit` items from `cursor` on, or from the start. Raises ApiError, Throttled."""
         query = {"limit": str(limit)} | ({} if cursor is None else {"page": cursor})
 
-        def parse(body: bytes) -> WorkPage:
+        def parse(body: Body) -> WorkPage:
             return parse_work_page(body, environment_id=self._environment_id)
 
         return await self._read(_ApiRequest("list", self._path("work"), query, call, parse))

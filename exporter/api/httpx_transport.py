@@ -14,16 +14,17 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
 import httpcore
 import httpx
 
-from exporter import __version__
+from exporter import __version__, descriptors
+from exporter.api.body_memory import BodyMemory
 from exporter.api.connection import CLOSING_S, Connection, Network, caused_by_tls, causes, unasked
-from exporter.api.transport import HttpResponse, TransportError
+from exporter.api.transport import Body, HttpResponse, TransportError
 
 if TYPE_CHECKING:
     import ssl
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEEPALIVE_CONNECTIONS = 4
+BODIES_IN_MEMORY = 2
+"""As many of the largest size that is allowed: one environment alone can't take all of it."""
 REMEMBERED_URLS = 2
+PROXY_REFUSES, SERVER_ERROR = 407, 500
 KEEPALIVE_S = 300.0
 BASE_HEADERS = {
     "accept": "application/json",
@@ -51,6 +55,11 @@ FAULTS = (
 """All that the library raises; it has no name for it."""
 
 
+def _new_network() -> Network:
+    """Half of the process's descriptors are for connections that are kept; the others for scrapers, files, and calls under way."""
+    return Network(httpcore.AnyIOBackend(), limit=descriptors.limit() // 2)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectOptions:
     """How the API is reached: what the transports of all environments have in common."""
@@ -58,6 +67,11 @@ class ConnectOptions:
     tls: ssl.SSLContext
     proxy_url: str | None
     max_response_bytes: int
+    network: Network = field(default_factory=_new_network, repr=False)
+    bodies: BodyMemory = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bodies", BodyMemory(BODIES_IN_MEMORY * self.max_response_bytes))
 
 
 class _SharedPool:
@@ -99,6 +113,7 @@ class HttpxTransport:
             await self._drop()
         shared = self._shared = self._shared or _SharedPool(options)
         shared.calls += 1
+        options.network.in_use(shared)
         try:
             return await _exchange(shared, url, query, headers, timeout_s)
         except BaseException:
@@ -110,6 +125,8 @@ class HttpxTransport:
                 if self._shared is shared:
                     self._shared = None
                 await self._retire(shared)
+            elif shared.calls == 0:
+                options.network.idle(shared, shared.pool.aclose)
 
     async def aclose(self) -> None:
         self._closed = True
@@ -123,6 +140,7 @@ class HttpxTransport:
     @staticmethod
     async def _retire(shared: _SharedPool) -> None:
         shared.retired = True
+        shared.options.network.in_use(shared)
         if shared.calls == 0:
             with anyio.move_on_after(CLOSING_S, shield=True):
                 await shared.pool.aclose()
@@ -135,7 +153,7 @@ def _pool(options: ConnectOptions) -> httpcore.AsyncConnectionPool:
         max_connections=None,
         max_keepalive_connections=KEEPALIVE_CONNECTIONS,
         keepalive_expiry=KEEPALIVE_S,
-        network_backend=Network(httpcore.AnyIOBackend()),
+        network_backend=options.network,
     )
 
 
@@ -160,26 +178,32 @@ async def _exchange(
         request = httpcore.Request("GET", place, headers=[(b"host", host), *sent])
         with anyio.move_on_after(timeout_s):
             async with aclosing(await shared.pool.handle_async_request(request)) as response:
-                return await _read(response, shared.options.max_response_bytes)
+                return await _read(response, shared.options)
     except FAULTS as problem:
-        raise _translated(problem) from None
+        raise _translated(problem, shared.options.proxy_url) from None
     except (httpx.InvalidURL, OSError):
         raise TransportError("connect", "no connection") from None
     raise TransportError("timeout", f"no complete answer within {timeout_s:.3g} s")
 
 
-async def _read(response: httpcore.Response, limit: int) -> HttpResponse:
+async def _read(response: httpcore.Response, options: ConnectOptions) -> HttpResponse:
     connection = response.extensions.get("network_stream")
     if isinstance(connection, Connection) and not connection.answering:
         raise unasked()
+    if options.proxy_url is not None and response.status == PROXY_REFUSES:
+        raise _refused_by(options.proxy_url, response.status)
     headers = _headers(response.headers)
-    if headers.get("content-encoding", "identity").lower() != "identity":
+    if _is_encoded(headers.get("content-encoding", "")):
         text = "the answer is compressed, which was not asked for"
         raise TransportError("protocol", text, status=response.status)
     announced = headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
-        raise _too_large(response, limit)
-    return HttpResponse(response.status, headers, await _read_limited(response, limit))
+    if announced.isdecimal() and int(announced) > options.max_response_bytes:
+        raise _too_large(response, options.max_response_bytes)
+    return HttpResponse(response.status, headers, await _read_limited(response, options))
+
+
+def _is_encoded(encodings: str) -> bool:
+    return any(encoding.strip().lower() not in {"", "identity"} for encoding in encodings.split(","))
 
 
 def _headers(received: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -190,30 +214,43 @@ def _headers(received: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return headers
 
 
-async def _read_limited(response: httpcore.Response, limit: int) -> bytes:
+async def _read_limited(response: httpcore.Response, options: ConnectOptions) -> Body:
     assert isinstance(response.stream, AsyncIterable)  # noqa: S101 -- tells the type checker what an async pool answers
     body = bytearray()
     try:
-        async for chunk in response.stream:
-            body += chunk
-            if len(body) > limit:
-                raise _too_large(response, limit)
+        # The caller parses the body before anybody else gets what is released here.
+        with options.bodies.share() as share:
+            async for chunk in response.stream:
+                if len(body) + len(chunk) > options.max_response_bytes:
+                    raise _too_large(response, options.max_response_bytes)
+                await share.grow(len(chunk))
+                body += chunk
     except FAULTS:
         raise TransportError("protocol", "the answer was cut short", status=response.status) from None
-    return bytes(body)
+    return body
 
 
-def _translated(problem: Exception) -> TransportError:
+def _translated(problem: Exception, proxy_url: str | None) -> TransportError:
     """Name the fault without the library's text: it may quote headers, and with them a credential."""
     if caused_by_tls(problem):
         return TransportError("tls", "the TLS connection could not be made")
     if isinstance(problem, httpcore.TimeoutException):
         return TransportError("timeout", "no answer in time")
-    if isinstance(problem, httpcore.ConnectError | httpcore.ProxyError):
+    if isinstance(problem, httpcore.ProxyError):
+        status = str(problem)[:3]
+        return _refused_by(proxy_url, int(status) if status.isdecimal() else None)
+    if isinstance(problem, httpcore.ConnectError):
         return TransportError("connect", _unconnected(problem), unanswered=True)
     if isinstance(problem, httpcore.NetworkError):
         return TransportError("protocol", "the connection was cut in the middle of an answer")
     return TransportError("protocol", "the answer is not valid HTTP")
+
+
+def _refused_by(proxy_url: str | None, status: int | None) -> TransportError:
+    """Name the proxy, never its credentials."""
+    proxy = httpx.URL(proxy_url or "").netloc.decode("ascii")
+    does = "makes no connection" if status is None else f"answered {status}"
+    return TransportError("connect", f"the proxy {proxy} {does}", unanswered=status is None or status >= SERVER_ERROR)
 
 
 def _too_large(response: httpcore.Response, limit: int) -> TransportError:

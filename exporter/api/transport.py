@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+Body = bytes | bytearray
 Fault = Literal["timeout", "connect", "tls", "protocol", "too_large"]
 
 
@@ -28,7 +29,7 @@ class HttpResponse:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    body: Body
 
 
 class Transport(Protocol):

@@ -19,6 +19,8 @@ from exporter.config.model import ENVIRONMENT_ID, NAME_LENGTH_LIMIT, is_control
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from exporter.api.transport import Body
+
 T = TypeVar("T")
 
 COUNT_LIMIT = 2**53
@@ -176,7 +178,7 @@ _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SINGLE_ESCAPE_LENGTH = len(rb"\ud800")
 
 
-def parse_stats(body: bytes) -> WorkStats:
+def parse_stats(body: Body) -> WorkStats:
     """Read the answer of `stats`. Raises WireError."""
     raw = _decode(_STATS, body)
     drift: list[str] = []
@@ -190,7 +192,7 @@ def parse_stats(body: bytes) -> WorkStats:
     )
 
 
-def parse_work_page(body: bytes, *, environment_id: str) -> WorkPage:
+def parse_work_page(body: Body, *, environment_id: str) -> WorkPage:
     """Read a page of `list`. Items of other environments are dropped and counted as drift; raises WireError if all are."""
     raw = _decode(_PAGE, body)
     drift: list[str] = []
@@ -205,7 +207,7 @@ def parse_work_page(body: bytes, *, environment_id: str) -> WorkPage:
     return WorkPage(tuple(items), _next_cursor(raw.next_page, raw.has_more), tuple(drift), tuple(subjects))
 
 
-def parse_environment_page(body: bytes) -> EnvironmentPage:
+def parse_environment_page(body: Body) -> EnvironmentPage:
     """Read a page of the organisation's environments. One that can't be named or addressed is dropped as drift."""
     raw = _decode(_ENVIRONMENTS, body)
     drift: list[str] = []
@@ -224,7 +226,7 @@ def clean_name(text: str) -> str:
     return kept.strip()[:NAME_LENGTH_LIMIT].strip()
 
 
-def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+def _decode(decoder: msgspec.json.Decoder[T], body: Body) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as problem:

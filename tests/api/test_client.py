@@ -831,6 +831,14 @@ async def test_a_compressed_answer_is_refused(wire: respx.MockRouter, transport:
     assert failed.reason == "protocol"
 
 
+@pytest.mark.parametrize("encoding", ["", "identity", "IDENTITY", " Identity ", "identity, identity", ","])
+async def test_an_answer_that_says_in_whatever_way_that_it_is_not_compressed_is_read(
+    wire: respx.MockRouter, transport: HttpxTransport, encoding: str
+) -> None:
+    wire.get(STATS_PATH).respond(content=STATS, headers={"content-encoding": encoding})
+    assert await outcome_of(work_api(Surroundings(), transport)) is None
+
+
 @pytest.mark.parametrize("status", [200, 500])
 async def test_an_answer_over_the_limit_is_too_large_whatever_its_status(
     wire: respx.MockRouter, transport: HttpxTransport, status: int

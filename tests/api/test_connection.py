@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpcore
 import pytest
 
-from exporter.api.connection import Connection, caused_by_tls, causes
+from exporter.api.connection import Connection, Network, caused_by_tls, causes
 from exporter.api.transport import TransportError
 
 if TYPE_CHECKING:
@@ -24,13 +25,13 @@ class Scripted(httpcore.AsyncNetworkStream):
     """Answers each read with the next of `received`; an exception is raised."""
 
     socket_: socket.socket
-    received: list[bytes | Exception] = field(default_factory=list)
+    received: list[bytes | BaseException] = field(default_factory=list)
     written: list[bytes] = field(default_factory=list)
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 -- httpcore's signature
         del max_bytes, timeout
         answer = self.received.pop(0)
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         return answer
 
@@ -42,6 +43,10 @@ class Scripted(httpcore.AsyncNetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         return self.socket_ if info == "socket" else None
+
+
+def connection_over(stream: Scripted) -> Connection:
+    return Connection(stream, Network(httpcore.AnyIOBackend(), limit=10), ("api.example", 443))
 
 
 @pytest.fixture
@@ -56,7 +61,7 @@ async def test_a_connection_is_answering_from_the_first_byte_to_the_next_request
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     stream = Scripted(pair[0], [b"HTTP/1.1 200"])
-    connection = Connection(stream)
+    connection = connection_over(stream)
     states = [connection.answering]
     await connection.write(b"GET / HTTP/1.1\r\n\r\n")
     states.append(connection.answering)
@@ -74,7 +79,7 @@ async def test_a_connection_is_answering_from_the_first_byte_to_the_next_request
 async def test_an_end_before_the_answer_is_one_that_may_be_tried_again(
     end: bytes | Exception, pair: tuple[socket.socket, socket.socket]
 ) -> None:
-    connection = Connection(Scripted(pair[0], [end]))
+    connection = connection_over(Scripted(pair[0], [end]))
     await connection.write(b"GET")
     with pytest.raises(TransportError, match="cut before an answer") as caught:
         await connection.read(100)
@@ -82,7 +87,7 @@ async def test_an_end_before_the_answer_is_one_that_may_be_tried_again(
 
 
 async def test_an_end_within_the_answer_is_none(pair: tuple[socket.socket, socket.socket]) -> None:
-    connection = Connection(Scripted(pair[0], [b"HTTP", b"", b"/1.1", httpcore.ReadError("reset")]))
+    connection = connection_over(Scripted(pair[0], [b"HTTP", b"", b"/1.1", httpcore.ReadError("reset")]))
     assert [await connection.read(100) for _ in range(3)] == [b"HTTP", b"", b"/1.1"]
     with pytest.raises(httpcore.ReadError):
         await connection.read(100)
@@ -90,7 +95,7 @@ async def test_an_end_within_the_answer_is_none(pair: tuple[socket.socket, socke
 
 def test_what_came_unasked_makes_an_idle_connection_readable(pair: tuple[socket.socket, socket.socket]) -> None:
     near, far = pair
-    connection = Connection(Scripted(near))
+    connection = connection_over(Scripted(near))
     seen = [connection.get_extra_info("is_readable")]
     far.send(b"HTTP/1.1 200 OK")
     seen.append(connection.get_extra_info("is_readable"))
@@ -123,3 +128,90 @@ def test_tls_is_at_fault_where_it_failed_itself(cause: Exception, *, by_tls: boo
     fault = httpcore.ConnectError()
     fault.__cause__ = cause
     assert caused_by_tls(fault) is by_tls
+
+
+# ---- dead connections
+
+
+@dataclass
+class Clock:
+    now: float = 0.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("exporter.api.connection.anyio.current_time", lambda: clock.now)
+    return clock
+
+
+class Idle:
+    """A connection of one network that was asked and has answered once."""
+
+    def __init__(self, network: Network, near: socket.socket, port: int = 443) -> None:
+        self.stream = Scripted(near)
+        self.connection = Connection(self.stream, network, ("api.example", port))
+
+    async def ask(self, outcome: bytes | BaseException = b"HTTP/1.1 200 OK") -> None:
+        self.stream.received.append(outcome)
+        await self.connection.write(b"GET / HTTP/1.1")
+        await self.connection.read(100)
+
+    @property
+    def trusted(self) -> bool:
+        return not self.connection.get_extra_info("is_readable")
+
+
+DEATHS: dict[str, bytes | BaseException] = {
+    "end": b"",
+    "reset": httpcore.ReadError("reset"),
+    "silence": asyncio.CancelledError(),
+}
+
+
+@pytest.mark.parametrize("death", DEATHS)
+async def test_a_connection_found_dead_condemns_those_to_the_same_address_that_are_idle_for_as_long(
+    death: str, pair: tuple[socket.socket, socket.socket], clock: Clock
+) -> None:
+    network = Network(httpcore.AnyIOBackend(), limit=10)
+    dead, idle, elsewhere = Idle(network, pair[0]), Idle(network, pair[0]), Idle(network, pair[0], port=8443)
+    for each in (dead, idle, elsewhere):
+        await each.ask()
+        clock.now += 1
+    clock.now = 15
+    with pytest.raises((TransportError, asyncio.CancelledError)):
+        await dead.ask(DEATHS[death])
+    clock.now = 20
+    fresh = Idle(network, pair[0])
+    await fresh.ask()
+    assert (idle.trusted, elsewhere.trusted, fresh.trusted) == (False, True, True)
+
+
+async def test_a_hanging_call_condemns_nobody_while_another_old_connection_answers(
+    pair: tuple[socket.socket, socket.socket], clock: Clock
+) -> None:
+    network = Network(httpcore.AnyIOBackend(), limit=10)
+    hanging, answering, idle = (Idle(network, pair[0]) for _ in range(3))
+    for each in (hanging, answering, idle):
+        await each.ask()
+    clock.now = 15
+    hanging.stream.received.append(asyncio.CancelledError())
+    await hanging.connection.write(b"GET / HTTP/1.1")
+    clock.now = 16
+    await answering.ask()
+    clock.now = 20
+    with pytest.raises(asyncio.CancelledError):
+        await hanging.connection.read(100)
+    assert idle.trusted
+
+
+async def test_a_first_call_that_fails_says_nothing_of_other_connections(
+    pair: tuple[socket.socket, socket.socket], clock: Clock
+) -> None:
+    network = Network(httpcore.AnyIOBackend(), limit=10)
+    idle = Idle(network, pair[0])
+    await idle.ask()
+    clock.now = 15
+    with pytest.raises(TransportError):
+        await Idle(network, pair[0]).ask(b"")
+    assert idle.trusted

@@ -8,16 +8,18 @@ import os
 import resource
 import ssl
 import tracemalloc
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import httpcore
 import pytest
 import trustme
 
 from exporter.api.client import ApiError, WorkApi
+from exporter.api.connection import Network
 from exporter.api.httpx_transport import ConnectOptions, HttpxTransport, tls_context
 from exporter.api.transport import TransportError
 from tests.api.api_context import API_KEY, STATS_CALL, Surroundings
@@ -283,6 +285,37 @@ async def test_a_host_that_does_not_exist_is_a_fault_of_connecting(options: Conn
         assert await sick.reason() == "connect"
 
 
+@pytest.mark.parametrize("status", [403, 407, 502])
+@pytest.mark.parametrize("credentials", ["", "user:canary@"])
+async def test_a_proxy_that_refuses_is_named_with_its_status_and_without_credentials(
+    status: int, credentials: str, trusting: ssl.SSLContext
+) -> None:
+    async def refuse(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(answer(b"", status))
+
+    async with serving(refuse) as proxy:
+        address = proxy.base_url.removeprefix("http://").removesuffix("/v1")
+        options = ConnectOptions(
+            tls=trusting, proxy_url=f"http://{credentials}{address}", max_response_bytes=LIMIT_BYTES
+        )
+        async with reader("https://api.example/v1", options) as proxied:
+            failed = await proxied.read()
+        assert isinstance(failed, ApiError)
+        assert (failed.reason, str(failed)) == ("connect", f"the proxy {address} answered {status}")
+        assert proxy.connections == (2 if status >= 500 else 1)
+
+
+async def test_a_proxy_that_demands_a_login_is_named_also_where_it_only_forwards(trusting: ssl.SSLContext) -> None:
+    async with serving(once(answer(b"", 407), then="hang")) as proxy:
+        address = proxy.base_url.removeprefix("http://").removesuffix("/v1")
+        options = ConnectOptions(tls=trusting, proxy_url=f"http://{address}", max_response_bytes=LIMIT_BYTES)
+        async with reader("http://api.example/v1", options) as proxied:
+            failed = await proxied.read()
+        assert isinstance(failed, ApiError)
+        assert (failed.reason, str(failed)) == ("connect", f"the proxy {address} answered 407")
+
+
 async def test_an_http_proxy_is_used_and_its_refusal_is_a_fault_of_connecting(trusting: ssl.SSLContext) -> None:
     heads = []
 
@@ -305,6 +338,56 @@ async def test_an_http_proxy_is_used_and_its_refusal_is_a_fault_of_connecting(tr
     assert heads[0].startswith(b"GET http://api.example/v1/environments/env_a/work/stats HTTP/1.1\r\n")
     assert heads[1].startswith(b"CONNECT api.example:443 HTTP/1.1\r\n")
     assert API_KEY.encode() not in heads[1]
+
+
+@pytest.mark.parametrize("death", ["silence", "reset"])
+async def test_after_a_failover_one_dead_connection_is_enough_to_renew_those_of_all_environments(
+    death: str, options: ConnectOptions
+) -> None:
+    failed_over = asyncio.Event()
+
+    async def behave(connection: Connection) -> None:
+        before = not failed_over.is_set()
+        while True:
+            await connection.request()
+            if before and failed_over.is_set():
+                if death == "silence":
+                    await connection.hang()
+                connection.reset()
+                return
+            await connection.send(answer())
+
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(serving(behave))
+        readers = [await stack.enter_async_context(reader(server.base_url, options)) for _ in range(5)]
+        for each in readers:
+            await each.depth()
+        failed_over.set()
+        await asyncio.sleep(15)
+        first = await readers[0].read()
+        assert isinstance(first, ApiError) is (death == "silence")
+        for each in readers[1:]:
+            assert await each.depth() == 3
+            assert each.around.observer.sent == [("stats", "200")] * 2
+        assert server.connections <= 11
+
+
+async def test_there_are_never_more_idle_connections_than_the_limit_whatever_the_number_of_environments(
+    trusting: ssl.SSLContext,
+) -> None:
+    network = Network(httpcore.AnyIOBackend(), limit=5)
+    options = ConnectOptions(tls=trusting, proxy_url=None, max_response_bytes=LIMIT_BYTES, network=network)
+    before = descriptors()
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(serving(well))
+        readers = [await stack.enter_async_context(reader(server.base_url, options)) for _ in range(30)]
+        for _ in range(3):
+            for each in readers:
+                assert await each.depth() == 3
+                assert descriptors() - before <= 2 * 5 + 4  # both ends are in this process
+        fresh = server.connections
+        assert [await each.depth() for each in readers[-5:]] == [3] * 5
+        assert server.connections == fresh
 
 
 async def test_a_server_is_reached_by_its_ipv6_address(options: ConnectOptions) -> None:
