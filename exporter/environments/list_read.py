@@ -162,7 +162,7 @@ class _LedgerCaller:
             self.ledger.skipped(call)
             raise
         now = self.clock.monotonic()
-        self.ledger.receive_page(call, page.value, now=now, server_now=page.received_at + page.server_ahead_s)
+        self.ledger.receive_page(call, page.value, now=now)
         return _Answer(page, now)
 
 

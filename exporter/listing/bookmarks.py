@@ -17,7 +17,7 @@ class Bookmark:
     """A place between two items, and the cursor that leads there; None leads to the start of the list.
 
     `offset`: how many items lie before it, as far as known. `low`: within the read `issued_in`, every item with a `sort_key`
-    between this one and the bookmark has been read. `settled`: nothing can be inserted before it any more.
+    between this one and the bookmark has been read. `follows`: the creation time of the item before it.
     `first_sort_key`: that of the item behind it, when a walk last came by. `page_high`, `page_end`: the `sort_key` and the
     offset that its page reached in the read `read_in`. `skipped_in`: the read in which its page could not be had.
     """
@@ -26,7 +26,7 @@ class Bookmark:
     offset: int = 0
     issued_in: int = 0
     low: float = -INFINITY
-    settled: bool = False
+    follows: float = INFINITY
     first_sort_key: float = INFINITY
     read_in: int = 0
     page_high: float = -INFINITY

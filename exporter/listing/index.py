@@ -30,9 +30,8 @@ are finished are a number (`sealed`), and only the live ones are kept. In the *o
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from exporter.listing.bookmarks import INFINITY, Bookmarks
 from exporter.listing.intervals import BEFORE_EVERYTHING, IntervalSet
@@ -41,13 +40,12 @@ from exporter.listing.lifecycle import Observation, first_instant, is_finished
 from exporter.listing.order import Order
 from exporter.listing.pages import Contradiction, PageRead, PageRequest
 from exporter.listing.segments import Segments
-from exporter.listing.walk import WALK_BY_ORDER, LearningWalk, Walk
+from exporter.listing.walk import WALK_BY_ORDER, LearningWalk, Walk, WalkStart
 
 if TYPE_CHECKING:
     from exporter.api.wire import WorkItem, WorkPage
     from exporter.listing.bookmarks import Bookmark
     from exporter.listing.lifecycle import TransitionDetector
-    from exporter.listing.pages import Arrival
 
 
 class ListIndex:
@@ -57,7 +55,9 @@ class ListIndex:
     the last walk that came to the end, the read and the time at which it started, and its number.
     """
 
-    def __init__(self, detector: TransitionDetector, *, order: Order = Order.UNKNOWN) -> None:
+    def __init__(
+        self, detector: TransitionDetector, *, allowed_lateness_s: float, order: Order = Order.UNKNOWN
+    ) -> None:
         self.items = ListedItems()
         self.complete = False
         self.ended_in: int | None = None
@@ -65,6 +65,7 @@ class ListIndex:
         self.walked_at: float | None = None
         self.last_walk = 0
         self._detector = detector
+        self._allowed_lateness_s = allowed_lateness_s
         self._kind = WALK_BY_ORDER[order]
         self._walk: Walk | None = None
         self._walks = 0
@@ -74,9 +75,10 @@ class ListIndex:
         self._bookmarks = Bookmarks()
         self._segments = Segments(self._bookmarks)
         self._read = 0
+        self._began_at = 0.0
         self._rejected_in = 0
         self._live_created_at: frozenset[float] = frozenset()
-        self._unclaimed: set[float] = set()
+        self._claimants: dict[str, tuple[WorkItem, bool]] = {}
 
     # ---- what is known
 
@@ -104,12 +106,12 @@ class ListIndex:
 
     # ---- what to ask
 
-    def begin(self, read: int) -> None:
-        self._read = read
+    def begin(self, read: int, now: float) -> None:
+        self._read, self._began_at = read, now
         self._walk_asked = self._walk_blocked = False
         self._segments.in_flight = 0
         self._live_created_at = self.items.created_at_of_live()
-        self._unclaimed.clear()
+        self._claimants.clear()
         if self._walk is not None and not (self._walk.pages and self._walk.survives_reads):
             self._walk = None
         self._bookmarks.drop_useless(tracked.offset for tracked in self.items.live.values())
@@ -159,29 +161,28 @@ class ListIndex:
     def _this_walk(self) -> Walk:
         if self._walk is None:
             self._walks = self._detector.begin_walk()
-            self._walk = self._kind.starting(
-                self._bookmarks, number=self._walks, started_in=self._read, known_watermark=self._watermark
-            )
+            start = WalkStart(self._walks, self._read, self._began_at)
+            self._walk = self._kind.starting(self._bookmarks, start, self._watermark)
         return self._walk
 
     # ---- what was answered
 
-    def receive_page(self, request: PageRequest, page: WorkPage, arrival: Arrival) -> None:
+    def receive_page(self, request: PageRequest, page: WorkPage, now: float) -> None:
         request.bookmark.read_in = self._read
         if page.next_cursor is not None:
             if page.next_cursor == request.bookmark.cursor:
                 raise Contradiction("a cursor leads to itself")
             self._segments.page_length = len(page.items) or self._segments.page_length
         if request.is_walk:
-            self._take_walk_page(page, arrival)
+            self._take_walk_page(page, now)
         else:
             self._segments.in_flight -= 1
-            self._take_segment(request.bookmark, page, arrival)
+            self._take_segment(request.bookmark, page, now)
         self._check_complete()
 
-    def _take_segment(self, bookmark: Bookmark, page: WorkPage, arrival: Arrival) -> None:
+    def _take_segment(self, bookmark: Bookmark, page: WorkPage, now: float) -> None:
         self._check_order(page)
-        page_read = self._page_read(bookmark, page, arrival)
+        page_read = self._page_read(bookmark, page, now, self._settled_before(self._began_at))
         for offset, item in enumerate(page_read.items, page_read.offset):
             tracked = self._tracked(item, page_read)
             if tracked is not None:
@@ -190,14 +191,15 @@ class ListIndex:
             self._bookmarks.add([page_read.bookmark_behind(page_read.next_cursor, ordered=self.ordered)])
         self._dismiss_missing(page_read)
 
-    def _take_walk_page(self, page: WorkPage, arrival: Arrival) -> None:
+    def _take_walk_page(self, page: WorkPage, now: float) -> None:
         self._walk_asked = False
         walk = self._oriented(self._this_walk(), page)
         if not walk.pages:
-            walk.began_at = arrival.now
-            walk.watermark = max(arrival.watermark, BEFORE_EVERYTHING if self._watermark is None else self._watermark)
+            walk.began_at = now
         walk.pages += 1
-        page_read = self._page_read(walk.bookmark, page, replace(arrival, watermark=walk.watermark))
+        known = BEFORE_EVERYTHING if self._watermark is None else self._watermark
+        walk.watermark = max(walk.watermark, known, self._settled_before(walk.read_began_at))
+        page_read = self._page_read(walk.bookmark, page, now, walk.watermark)
         walk.check_start(page_read)
         if page_read.items:
             page_read.bookmark.first_sort_key = page_read.first_sort_key
@@ -233,8 +235,6 @@ class ListIndex:
         if tracked is not None:
             self._renew(tracked, item, offset, page)
             tracked.walk = walk.number
-            if settled:
-                self.items.settle(tracked)
         elif not walk.met_lately(item.id) and not self._met.cover(created_at, item.id):
             self._detector.observe(item, page.observation)
             self.items.add(TrackedItem(item, offset, self._read, page.observation.now, walk.number), settled=settled)
@@ -245,12 +245,15 @@ class ListIndex:
         tracked = self.items.get(item.id)
         if tracked is not None or not self._met.cover(first_instant(item), item.id):
             return tracked
-        if is_finished(item):
-            if first_instant(item) in self._live_created_at:
-                self._unclaimed.add(first_instant(item))
-                self._detector.observe(item, page.observation)
-            return None
-        return self._under_its_old_id(item, page)
+        if not is_finished(item):
+            return self._under_its_old_id(item, page)
+        met = self._detector.has_met(item)
+        if first_instant(item) in self._live_created_at:
+            self._claimants.setdefault(item.id, (item, met))
+            self._detector.observe(item, page.observation)
+        elif not met:
+            self._appeared(item, page)
+        return None
 
     def _under_its_old_id(self, item: WorkItem, page: PageRead) -> TrackedItem:
         """Find the settled item that this one is: some servers give an item a new id when they hand it out again.
@@ -263,7 +266,20 @@ class ListIndex:
             if same and tracked.read != self._read and old_id not in page.ids:
                 self._detector.renamed(old_id, item.id)
                 return self.items.rename(old_id, item.id)
+        if not self._detector.has_met(item):
+            self._appeared(item, page)
         raise Contradiction("an item that was finished is alive again")
+
+    def _appeared(self, item: WorkItem, page: PageRead) -> NoReturn:
+        """Start over: an item that was never met lies where everything was met.
+
+        The clock that stamps the items has stepped back, or an item became visible later than was allowed for:
+
+            settled    everything before 90           at 91 the clock steps back to 31
+            shown      b, created at 40, never met    what is settled now ends before 40
+        """
+        self._detector.observe(item, page.observation)
+        raise Contradiction("an item has appeared among settled ones")
 
     def _renew(self, tracked: TrackedItem, item: WorkItem, offset: int, page: PageRead) -> None:
         if self.items.renew(tracked, item, offset, page):
@@ -271,19 +287,42 @@ class ListIndex:
 
     # ---- what a page proves
 
-    def _page_read(self, bookmark: Bookmark, page: WorkPage, arrival: Arrival) -> PageRead:
-        observation = Observation(self._read, self._walks, arrival.now, arrival.server_now, arrival.watermark)
-        return PageRead.of(page, bookmark, self._kind.sort_key, observation)
+    def _settled_before(self, read_began_at: float) -> float:
+        """Return the creation time before which every item has been visible since the read began."""
+        return self._detector.clock.at(read_began_at) - self._allowed_lateness_s
+
+    def _page_read(self, bookmark: Bookmark, page: WorkPage, now: float, watermark: float) -> PageRead:
+        return PageRead.of(page, bookmark, self._kind.sort_key, Observation(self._read, self._walks, now, watermark))
 
     def _dismiss_missing(self, page: PageRead) -> None:
-        """Drop the live items that are not listed any more. Start over if one may have been counted under a new id.
+        """Drop the live items that are not listed any more, and see whether one has got a new id and finished under it.
 
         known      a, created at 80, active           the page shows everything around 80, and no a
-        shown      b, created at 80, finished         b may be a, or one of the sealed items, whose ids are forgotten
+        shown      b, created at 80, finished         b is a, or one of the sealed items, whose ids are forgotten
         """
         for gone in self.items.drop_missing(page, self._kind.sort_key):
-            if first_instant(gone) in self._unclaimed:
-                raise Contradiction("an item may have got a new id")
+            for item, _ in tuple(self._claimants.values()):
+                if first_instant(item) == first_instant(gone) and self._has_become(gone.id, item):
+                    self._detector.renamed(gone.id, item.id)
+                    self._detector.observe(item, page.observation)
+                    self.items.seal(item)
+                    del self._claimants[item.id]
+                    break
+        for item, met in self._claimants.values():
+            if not met and not self._may_be_claimed(item):
+                self._appeared(item, page)
+
+    def _has_become(self, old_id: str, item: WorkItem) -> bool:
+        become = self._detector.has_become(old_id, item)
+        if become is None:
+            raise Contradiction("an item may have got a new id")
+        return become
+
+    def _may_be_claimed(self, item: WorkItem) -> bool:
+        return any(
+            each.read != self._read and first_instant(each.item) == first_instant(item)
+            for each in self.items.live.values()
+        )
 
     # ---- what a walk proves
 
@@ -304,6 +343,7 @@ class ListIndex:
         arrived = walk.finish(page, self._bookmarks)
         self.items.move(arrived, except_met_by=walk.number)
         self.items.drop_recent(unless_met_by=walk.number)
+        self.items.settle(walk.watermark)
         self.ended_in = self._read if self.ended_in is None else self.ended_in
         self._watermark, self.walked_in, self.walked_at = walk.watermark, walk.started_in, walk.began_at
         self.last_walk = walk.number

@@ -66,7 +66,7 @@ class ListedItems:
         if not settled:
             self.recent[tracked.item.id] = tracked
         elif is_finished(tracked.item):
-            self.sealed[tracked.item.state] += 1
+            self.seal(tracked.item)
         else:
             self.live[tracked.item.id] = tracked
 
@@ -83,13 +83,18 @@ class ListedItems:
             return False
         tracked.item, tracked.read, tracked.read_at = item, page.read, page.observation.now
         if is_finished(item) and self.live.pop(item.id, None) is not None:
-            self.sealed[item.state] += 1
+            self.seal(item)
         return True
 
-    def settle(self, tracked: TrackedItem) -> None:
-        """Move an item out of the recent ones, for it is old enough now."""
-        if self.recent.pop(tracked.item.id, None) is not None:
-            self.add(tracked, settled=True)
+    def settle(self, watermark: float) -> None:
+        """Move those out of the recent ones that were created before the watermark."""
+        old = [each for each in self.recent.values() if first_instant(each.item) < watermark]
+        for each in old:
+            del self.recent[each.item.id]
+            self.add(each, settled=True)
+
+    def seal(self, item: WorkItem) -> None:
+        self.sealed[item.state] += 1
 
     def rename(self, old_id: str, new_id: str) -> TrackedItem:
         tracked = self.live.pop(old_id)

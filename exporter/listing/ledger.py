@@ -30,7 +30,7 @@ from exporter.api.budget import Priority
 from exporter.listing.index import ListIndex
 from exporter.listing.lifecycle import CLOCK_ERROR_S, TransitionDetector
 from exporter.listing.order import Order
-from exporter.listing.pages import Arrival, Contradiction
+from exporter.listing.pages import Contradiction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,14 +79,14 @@ class Listing:
 
 
 class Ledger:
-    """`now` is any clock of the exporter's, always the same; `server_now` that instant on the server's, within a second."""
+    """`now` is on the exporter's monotonic clock."""
 
     def __init__(self, *, page_size: int, resync_interval_s: float, allowed_lateness_s: float = 10.0) -> None:
         self._limit = page_size
         self._resync_interval_s = resync_interval_s
-        self._unsettled_s = allowed_lateness_s + CLOCK_ERROR_S
+        self._allowed_lateness_s = allowed_lateness_s + CLOCK_ERROR_S
         self._detector = TransitionDetector()
-        self._index = ListIndex(self._detector)
+        self._index = ListIndex(self._detector, allowed_lateness_s=self._allowed_lateness_s)
         self._spare: ListIndex | None = None
         self._read = 0
         self._began_at = 0.0
@@ -108,7 +108,7 @@ class Ledger:
         if self._spare is not None and self._spare.complete:
             self._replace(self._spare)
         for index in self._indexes():
-            index.begin(self._read)
+            index.begin(self._read, now)
         if self._spare is None and self._index.ended_in is not None and (self._walks_fully() or self._resync_due()):
             self._spare = self._new_index()
 
@@ -127,19 +127,19 @@ class Ledger:
                 return self.calls_to_make()
         return tuple(sorted(calls, key=lambda call: (call.priority, call.stale_since)))
 
-    def receive_page(self, call: Call, page: WorkPage, *, now: float, server_now: float) -> None:
+    def receive_page(self, call: Call, page: WorkPage, *, now: float) -> None:
         """Take the page that the call was answered with at `now`."""
         asked = self._request_by_serial.pop(call.serial, None)
         if asked is None:
             return
         index, request = asked
-        arrival = Arrival(now, server_now, self._began_at + (server_now - now) - self._unsettled_s)
+        self._detector.learn_clock(page.items, now)
         if call.cursor is None and page.next_cursor is None:
             index = self._new_index()
             (request,) = index.requests_to_make()
             self._replace(index)
         try:
-            index.receive_page(request, page, arrival)
+            index.receive_page(request, page, now)
         except Contradiction as found:
             self._start_over(index, found)
         else:
@@ -197,8 +197,9 @@ class Ledger:
 
     def _new_index(self) -> ListIndex:
         distrust = self._began_at < self._ordered_from
-        index = ListIndex(self._detector, order=Order.NEITHER if distrust else Order.UNKNOWN)
-        index.begin(self._read)
+        order = Order.NEITHER if distrust else Order.UNKNOWN
+        index = ListIndex(self._detector, allowed_lateness_s=self._allowed_lateness_s, order=order)
+        index.begin(self._read, self._began_at)
         return index
 
     def _walks_fully(self) -> bool:

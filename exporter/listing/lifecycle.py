@@ -1,15 +1,15 @@
 """The transitions of work items, each emitted once: the memory that outlives every index of the list.
 
 An item is remembered by id from the moment it is met until it is finished *and* was created in an interval of which
-everything has been met (`met`). From then on the interval speaks for it: an item in it that is not remembered was finished,
-and its transitions were emitted, or it was there before the first complete listing.
+everything has been met (`met`). From then on the interval speaks for it: an item in it that is not known was finished, and
+its transitions were emitted, or it was there before the first complete listing.
 
-    a is queued                                    created is emitted, a is remembered
+    a is queued                                    created is emitted, a is known
     a is finished, met: everything before 80       acknowledged, started, stopped are emitted; a, created at 70, is forgotten
     a is shown again, finished                     nothing is emitted: 70 lies in `met`
 
-Times decide only where a page shows that nothing can have been missed, so clocks that are off by a second make it neither
-forget nor repeat anything.
+Of the newest items the ids outlive that (`remembered`): should the clock that stamps the items step back, then new items
+have old creation times, and only their ids tell that they are new.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ from typing import TYPE_CHECKING
 
 from exporter.api.wire import State
 from exporter.listing.intervals import IntervalSet
+from exporter.listing.items_clock import ItemsClock
+from exporter.listing.remembered import RememberedItems
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
     from exporter.api.wire import WorkItem
 
 LONG_AGO = -1e300
 """Stands for the instant of something that certainly happened, where the instant itself is not legible."""
 CLOCK_ERROR_S = 2.0
-"""By how much the server's time may be known wrongly, and what instants lose that are sent in whole seconds."""
+"""What instants lose that are sent in whole seconds, and what passes while pages are under way."""
 ALIKE_LIMIT = 64
 """How many items created at one instant are compared to find one that has got a new id."""
 
@@ -52,7 +54,7 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """How an item is seen: in which read, by which walk or after which one, and when on our clock and on the server's.
+    """How an item is shown: in which read, by which walk or after which one, and when on our monotonic clock.
 
     `watermark`: every item created before it is met by that walk.
     """
@@ -60,7 +62,6 @@ class Observation:
     read: int
     walk: int
     now: float
-    server_now: float
     watermark: float
 
 
@@ -68,17 +69,17 @@ class Observation:
 class _SeenItem:
     """What was emitted of an item. Instants are those of the steps emitted: a second acknowledgement is another step.
 
-    `silent_until`: steps up to then may have been emitted before the item was forgotten, and are not emitted again. `walk`,
-    `seen_at`: the last walk that met it, and when that was on the server's clock.
+    `silent_until`: steps up to then may have been emitted before the item was forgotten, and are not emitted again. `walk`:
+    the last walk that met it, `read`: the last read that did. `seen_at`: the newest instant that any item had shown by then.
     """
 
     first_instant: float
     walk: int
+    read: int
     seen_at: float
     silent_until: float = LONG_AGO
     acknowledged_at: float | None = None
     started_at: float | None = None
-    waits: bool = False
     is_finished: bool = False
 
 
@@ -95,15 +96,29 @@ def first_instant(item: WorkItem) -> float:
     return next((instant for instant in instants if instant is not None), LONG_AGO)
 
 
+def newest_instant(item: WorkItem) -> float:
+    """Return the newest instant of the item's steps; heartbeats are none."""
+    return max(
+        item.created_at or LONG_AGO,
+        item.acknowledged_at or LONG_AGO,
+        item.started_at or LONG_AGO,
+        item.stop_requested_at or LONG_AGO,
+        item.stopped_at or LONG_AGO,
+    )
+
+
 class TransitionDetector:
     """Observes items, in any order and as often as they are shown, and emits each transition once.
 
-    `baseline`: what is met now was there before anything was counted.
+    `baseline`: what is met now was there before anything was counted. `clock`: that of the items.
     """
 
     def __init__(self) -> None:
         self.baseline = True
         self.met = IntervalSet()
+        self.clock = ItemsClock()
+        self._remembered = RememberedItems()
+        self._newest_at = LONG_AGO
         self._seen_by_id: dict[str, _SeenItem] = {}
         self._ids_by_first_instant: dict[float, dict[str, None]] = {}
         self._transitions: list[Transition] = []
@@ -117,26 +132,68 @@ class TransitionDetector:
         return self._walks
 
     def take_transitions(self) -> tuple[Transition, ...]:
+        for item, observation in tuple(self._unclaimed.values()):
+            if not self._waits_for(item, observation):
+                self._claim(item, observation, None)
         taken = tuple(self._transitions)
         self._transitions.clear()
         return taken
 
+    def learn_clock(self, items: Iterable[WorkItem], now: float) -> None:
+        """Learn the time from the items of a page that arrived at `now`. To be called before they are observed."""
+        shown = self.clock.at(now)
+        for item in items:
+            at = newest_instant(item)
+            self._newest_at = max(self._newest_at, at)
+            # What was met before proves nothing: it may have been stamped before the clock stepped back.
+            if at > shown and not self.has_met(item):
+                self.clock.learn(at, now)
+                shown = self.clock.at(now)
+
+    def has_met(self, item: WorkItem) -> bool:
+        """Tell whether the item was met before, under this id. Of those below the floor of what is remembered, `met` tells."""
+        if item.id in self._seen_by_id or item.id in self._unclaimed:
+            return True
+        created_at = first_instant(item)
+        if created_at > self._remembered.floor:
+            return self._remembered.has(item.id, created_at)
+        return self.met.cover(created_at, item.id)
+
     def observe(self, item: WorkItem, observation: Observation) -> None:
         """Note the item as it is shown."""
-        seen = self._seen_by_id.get(item.id) or self._new_seen_item(item, observation)
-        if seen is None:
-            return
-        seen.walk, seen.seen_at = max(seen.walk, observation.walk), observation.server_now
-        self._emit_steps(item, seen)
-        seen.waits = not seen.is_finished and _acknowledged_at(item) is None
+        seen = self._seen_by_id.get(item.id) or self._meet(item, observation)
+        if seen is not None:
+            seen.walk, seen.read, seen.seen_at = max(seen.walk, observation.walk), observation.read, self._newest_at
+            self._emit_steps(item, seen)
 
     def renamed(self, old_id: str, new_id: str) -> None:
         """Take both ids for one item, which is listed under the new one from now on."""
         seen = self._seen_by_id.get(old_id)
         if seen is None or new_id in self._seen_by_id:
             return
-        self._forget(old_id)
+        self._unclaimed.pop(new_id, None)
+        self._drop(
+            old_id
+        )  # and not remembered: should it be listed after all, then it is a new item, and the sum is right
         self._keep(new_id, seen)
+
+    def has_become(self, old_id: str, item: WorkItem) -> bool | None:
+        """Tell whether a finished item is the one that was known under the old id and is missing; None: that can't be known.
+
+        a, created at 80, was alive when 95 was the newest instant; it is missing, and b, created at 80, is finished
+
+            b stopped at 97          b is a: it was alive after 95, and nothing alive is unknown
+            b stopped at 90          b is another one, which was counted before
+            b stopped at 94.5        it may be either
+        """
+        seen, created_at = self._seen_by_id.get(old_id), first_instant(item)
+        if item.id in self._seen_by_id or self._remembered.has(item.id, created_at):
+            return False
+        if created_at > self._remembered.floor:
+            return True
+        if seen is None or item.stopped_at is None or abs(item.stopped_at - seen.seen_at) <= CLOCK_ERROR_S:
+            return None
+        return item.stopped_at > seen.seen_at
 
     def forget_finished(self, item: WorkItem) -> None:
         """Forget the item if `met` speaks for it from now on."""
@@ -149,71 +206,64 @@ class TransitionDetector:
 
         `walk` has ended; `tracked`: the ids that its index knows, whether or not this walk met them.
         """
-        missing = [item_id for item_id, seen in self._seen_by_id.items() if seen.walk < walk and item_id not in tracked]
-        for item_id in missing:
-            self._find_successor(item_id)
+        for item, observation in tuple(self._unclaimed.values()):
+            old_ids = self._waits_for(item, observation)
+            missing = [old_id for old_id in old_ids if self._seen_by_id[old_id].walk < walk and old_id not in tracked]
+            if missing or not old_ids:
+                self._claim(item, observation, missing[0] if missing else None)
         for item_id, seen in tuple(self._seen_by_id.items()):
             # A walk may miss an item that moved past it while others were deleted; what two walks have missed is gone.
             gone = seen.walk < self._tidied_after and item_id not in tracked
             if gone or (seen.is_finished and self.met.cover(seen.first_instant, item_id)):
                 self._forget(item_id)
         self._tidied_after = walk
-        self._unclaimed = {
-            item_id: unclaimed
-            for item_id, unclaimed in self._unclaimed.items()
-            if first_instant(unclaimed[0]) in self._ids_by_first_instant
-        }
 
-    def _new_seen_item(self, item: WorkItem, observation: Observation) -> _SeenItem | None:
-        created_at = first_instant(item)
-        met_before = self.met.cover(created_at, item.id)
-        if is_finished(item) and (met_before or (self.baseline and created_at < observation.watermark)):
-            self._note_unclaimed(item, created_at, observation)
+    def _meet(self, item: WorkItem, observation: Observation) -> _SeenItem | None:
+        self._unclaimed.pop(item.id, None)
+        known, created_at = self.has_met(item), first_instant(item)
+        if self.baseline and is_finished(item) and (known or created_at < observation.watermark):
+            self._remembered.add(item.id, created_at)
             return None
-        predecessor = None if self.baseline else self._predecessor(created_at, observation.walk, met_before=met_before)
-        if predecessor is not None:
-            self.renamed(predecessor, item.id)
-            return self._seen_by_id[item.id]
-        seen = _SeenItem(created_at, observation.walk, observation.server_now)
-        if met_before:
-            seen.silent_until = observation.server_now
-        if met_before or self.baseline:
-            self._take_as_emitted(item, seen)
-        else:
-            self._transitions.append(Transition(Step.CREATED, item))
+        if self._waits_for(item, observation):
+            self._unclaimed[item.id] = (item, observation)
+            return None
+        return None if known and is_finished(item) else self._begin(item, observation, known=known)
+
+    def _begin(self, item: WorkItem, observation: Observation, *, known: bool) -> _SeenItem:
+        seen = _SeenItem(first_instant(item), observation.walk, observation.read, self._newest_at)
         self._keep(item.id, seen)
+        if known:
+            seen.silent_until = self._newest_at
+        if known or self.baseline:
+            self._take_as_emitted(item, seen)
+            return seen
+        self._transitions.append(Transition(Step.CREATED, item))
+        if item.created_at is not None and self.met.cover(item.created_at, item.id):
+            self.clock.step_back(item.created_at, observation.now)
         return seen
 
-    def _predecessor(self, created_at: float, walk: int, *, met_before: bool) -> str | None:
-        """Find the id under which an item was known that was handed out again, and is listed under a new one since.
+    def _waits_for(self, item: WorkItem, observation: Observation) -> list[str]:
+        """Return the ids of the items, created at the same instant, of which this one may be one under a new id.
 
-        known    a, created at 80, waiting             this walk has not met a
-        shown    b, created at 80                      b is a, handed out again
-
-        Should the walk meet a after all, a is taken for the new item: both waited, so the counts are the same.
+        known    a, created at 80            this read has not shown a yet
+        shown    b, created at 80            b waits until the walk has ended:
+                                             if a was shown, b is a new item; if it was not, b is a, handed out again
         """
-        # Many may be created in one second: then both must be covered by `met`, or neither.
-        coarse = created_at.is_integer()
-        for item_id, seen in self._alike(created_at):
-            unmet = seen.walk < walk and (not coarse or self.met.cover(created_at, item_id) == met_before)
-            if unmet and (seen.waits or (met_before and not seen.is_finished)):
-                return item_id
-        return None
+        if self.baseline or self._remembered.has(item.id, first_instant(item)):
+            return []
+        # Of an item below the floor nothing is known: it may have been finished, and counted, before the other was seen alive.
+        unmet = first_instant(item) > self._remembered.floor or not is_finished(item)
+        return [
+            item_id
+            for item_id, seen in self._alike(first_instant(item))
+            if seen.read < observation.read and not seen.is_finished and (unmet or _may_become(seen, item))
+        ]
 
-    def _note_unclaimed(self, item: WorkItem, created_at: float, observation: Observation) -> None:
-        """Keep an item that is not remembered, if it may be one that got a new id and finished before it was shown again."""
-        if any(_may_become(seen, item) for _, seen in self._alike(created_at)):
-            self._unclaimed[item.id] = (item, observation)
-
-    def _find_successor(self, item_id: str) -> None:
-        """Find the unclaimed item that this one, which is not listed any more, has become."""
-        seen = self._seen_by_id[item_id]
-        for item, observation in self._unclaimed.values():
-            if first_instant(item) == seen.first_instant and _may_become(seen, item):
-                del self._unclaimed[item.id]
-                self.renamed(item_id, item.id)
-                self.observe(item, observation)
-                return
+    def _claim(self, item: WorkItem, observation: Observation, old_id: str | None) -> None:
+        """Let an item wait no longer: it was known under the old id, or it is another one."""
+        if old_id is not None:
+            self.renamed(old_id, item.id)
+        self.observe(item, observation)
 
     def _take_as_emitted(self, item: WorkItem, seen: _SeenItem) -> None:
         seen.acknowledged_at = _acknowledged_at(item)
@@ -242,6 +292,10 @@ class TransitionDetector:
         self._ids_by_first_instant.setdefault(seen.first_instant, {})[item_id] = None
 
     def _forget(self, item_id: str) -> None:
+        self._remembered.add(item_id, self._seen_by_id[item_id].first_instant)
+        self._drop(item_id)
+
+    def _drop(self, item_id: str) -> None:
         created_at = self._seen_by_id.pop(item_id).first_instant
         alike = self._ids_by_first_instant[created_at]
         del alike[item_id]
@@ -272,4 +326,4 @@ def _is_news(at: float | None, emitted_at: float | None) -> bool:
 
 
 def _may_become(seen: _SeenItem, item: WorkItem) -> bool:
-    return not seen.is_finished and item.stopped_at is not None and item.stopped_at > seen.seen_at - CLOCK_ERROR_S
+    return item.stopped_at is not None and item.stopped_at > seen.seen_at - CLOCK_ERROR_S

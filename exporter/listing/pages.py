@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from exporter.listing.bookmarks import INFINITY, Bookmark
+from exporter.listing.lifecycle import first_instant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,15 +22,6 @@ class Contradiction(Exception):  # noqa: N818 - the list contradicts itself; not
     def __init__(self, text: str, *, disorder: bool = False) -> None:
         super().__init__(text)
         self.disorder = disorder
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """When an answer arrived. `watermark`: whatever was created before it has been visible since before the read began."""
-
-    now: float
-    server_now: float
-    watermark: float
 
 
 @dataclass(slots=True, eq=False)
@@ -89,4 +81,5 @@ class PageRead:
     def bookmark_behind(self, cursor: str, *, ordered: bool) -> Bookmark:
         # What a page says of the items before it is void when the order is learnt only later.
         issued_in = self.read if ordered or self.low == -INFINITY else 0
-        return Bookmark(cursor, offset=self.end, issued_in=issued_in, low=self.low)
+        follows = first_instant(self.items[-1]) if self.items else INFINITY
+        return Bookmark(cursor, offset=self.end, issued_in=issued_in, low=self.low, follows=follows)

@@ -2,7 +2,7 @@
 
 A walk reads the end at which new items arrive, the *open end*; the first walk of an index has nothing to rest on and reads
 everything. `sort_key` is an item's creation time with the sign that makes it grow along the walk, and `watermark` a creation
-time: nothing created earlier can still be inserted into the list.
+time: nothing created earlier can still be inserted into the list. It rises while pages show what time it is.
 
     newest first   from the start of the list to the first page that shows an item which the last walk had settled
     oldest first   from the last page that was settled as a whole to the end of the list
@@ -46,6 +46,14 @@ class Covered(NamedTuple):
     edge_ids: Collection[str] = ()
 
 
+class WalkStart(NamedTuple):
+    """A walk's number, and the read in which it starts."""
+
+    number: int
+    started_in: int
+    read_began_at: float
+
+
 class CycleDetector:
     """Notices that cursors go round in circles, in the memory of one cursor (Brent's algorithm).
 
@@ -71,7 +79,7 @@ class CycleDetector:
 
 @dataclass(slots=True, eq=False)
 class Walk(ABC):
-    """A walk under way. `bookmark`: where it goes on. `started_in`: the read in which it started.
+    """A walk under way. `bookmark`: where it goes on. `started_in`, `read_began_at`: the read in which it started.
 
     `known_watermark`: that of the last walk that ended; None if this is the first. `bookmarks`: those through which live
     items can be read again.
@@ -86,6 +94,7 @@ class Walk(ABC):
 
     number: int
     started_in: int
+    read_began_at: float
     bookmark: Bookmark
     known_watermark: float | None = None
     began_at: float = 0.0
@@ -101,8 +110,8 @@ class Walk(ABC):
         return -first_instant(item)
 
     @classmethod
-    def starting(cls, bookmarks: Bookmarks, *, number: int, started_in: int, known_watermark: float | None) -> Walk:
-        return cls(number, started_in, bookmarks.start, known_watermark)
+    def starting(cls, bookmarks: Bookmarks, start: WalkStart, known_watermark: float | None) -> Walk:
+        return cls(*start, bookmarks.start, known_watermark)
 
     def check_start(self, page: PageRead) -> None:  # noqa: B027 - most walks start where nothing can slip by
         """Raise Contradiction if the first page shows that items slipped by before it."""
@@ -133,7 +142,6 @@ class Walk(ABC):
             self.bookmarks.append(page.bookmark)
         if page.next_cursor is not None:
             self.bookmark = page.bookmark_behind(page.next_cursor, ordered=self.is_ordered)
-            self.bookmark.settled = bool(page.items) and first_instant(page.items[-1]) < self.watermark
 
     def check_progress(self, cursor: str | None, *, got_on: bool) -> None:
         """Raise Contradiction when the list does not seem to end."""
@@ -270,9 +278,9 @@ class OldestFirstWalk(OrderedWalk):
         return first_instant(item)
 
     @classmethod
-    def starting(cls, bookmarks: Bookmarks, *, number: int, started_in: int, known_watermark: float | None) -> Walk:
+    def starting(cls, bookmarks: Bookmarks, start: WalkStart, known_watermark: float | None) -> Walk:
         edge = bookmarks.start_edge if known_watermark is None else -INFINITY
-        return cls(number, started_in, bookmarks.start, known_watermark, edge=edge)
+        return cls(*start, bookmarks.start, known_watermark, edge=edge)
 
     def check_start(self, page: PageRead) -> None:
         """Raise Contradiction if items have slipped before the start, as they do when others before them are deleted.
@@ -295,10 +303,10 @@ class OldestFirstWalk(OrderedWalk):
         return Covered(BEFORE_EVERYTHING, self.edge, self.edge, self.edge_ids)
 
     def move_on(self, page: PageRead, bookmarks: Bookmarks, *, has_live: bool) -> None:
-        if page.bookmark.settled and page.items:
+        if page.bookmark.follows < self.watermark and page.items:
             bookmarks.start = page.bookmark
         OrderedWalk.move_on(self, page, bookmarks, has_live=has_live)
-        if self.known_watermark is None and page.next_cursor is not None and self.bookmark.settled:
+        if self.known_watermark is None and page.next_cursor is not None and self.bookmark.follows < self.watermark:
             bookmarks.start_before, bookmarks.start, bookmarks.start_edge = page.bookmark, self.bookmark, self.edge
         bookmarks.add(self.bookmarks)
         self.bookmarks.clear()

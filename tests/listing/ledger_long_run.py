@@ -75,6 +75,8 @@ def step(scenario: Scenario, dice: Random, *, deletions: bool) -> None:
         scenario.environment.rules.cursor_ttl_s = 0.0
         scenario.read()
         scenario.environment.rules.cursor_ttl_s = None
+    elif kind < 0.91:
+        scenario.step_clock(dice.choice([-60.0, -3.0, 20.0, 3600.0]))
     else:
         scenario.read_quietly()
 
@@ -85,7 +87,6 @@ def life(seed: int) -> Scenario:
     page_size = min(dice.choice([3, 10, 100, 1000]), rules.page_max)
     history = dice.choice([0, page_size, 5 * page_size, 20 * page_size])
     scenario = Scenario(rules, page_size=page_size, history=min(history, 3000), seed=seed)
-    scenario.reader.clock_error_s = dice.choice([0.0, 1.0])
     scenario.reader.overlap = dice.choice([0, 0, 1, 2])
     scenario.reader.repeats = dice.choice([0.0, 0.0, 0.2])
     deletions = dice.random() < 0.4

@@ -28,7 +28,7 @@ RESYNC_S = 3600.0
 EXPORTER_CLOCK_OFFSET_S = -1.75e9
 STEP_LIMIT = 500_000
 OPEN_END_S = 15.0
-"""The ledger's allowed lateness, and what its clocks may be wrong by."""
+"""The ledger's allowed lateness, and what it adds to it."""
 AGAIN = "again:"
 """Before the cursor of a page that is shown a second time."""
 STATE_BY_WORD = {state.value: state for state in State}
@@ -37,7 +37,21 @@ UNIT_BY_STYLE = {"seconds": 1.0, "millis": 1e-3}
 
 @dataclass(slots=True)
 class Clock:
+    """The clock that stamps the items. `stepped_s`: by how much it has been set, so that no other clock goes along."""
+
     at: float = 1_780_000_000.0
+    stepped_s: float = 0.0
+    lowest_s: float = 0.0
+
+    def step(self, seconds: float) -> None:
+        self.at += seconds
+        self.stepped_s += seconds
+        self.lowest_s = min(self.lowest_s, self.stepped_s)
+
+    @property
+    def monotonic(self) -> float:
+        """The exporter's monotonic clock."""
+        return self.at - self.stepped_s + EXPORTER_CLOCK_OFFSET_S
 
     def __call__(self) -> float:
         return self.at
@@ -109,7 +123,6 @@ class ListReader:
         self.drift: list[str] = []
         self.transitions: list[Transition] = []
         self.random = Random(seed)  # noqa: S311 - a test's dice
-        self.clock_error_s = 0.0
         self.overlap = 0
         self.repeats = 0.0
         self._shown_before: dict[str, tuple[int, ...]] = {}
@@ -118,7 +131,7 @@ class ListReader:
     def read(self, *, calls: int | None = None, before_page: Callable[[], None] | None = None) -> Read:
         """Read as far as `calls` list calls allow."""
         read, sent = Read(), list[_Sent]()
-        self.ledger.begin(now=self._now())
+        self.ledger.begin(now=self.clock.monotonic)
         self._ask(read, sent, 0, calls)
         for step in count():
             assert step < STEP_LIMIT, "the read does not end"
@@ -194,17 +207,13 @@ class ListReader:
 
     def _answer(self, one: _Sent) -> None:
         if one.page is not None:
-            server_now = self.clock.at + self.random.uniform(-1, 1) * self.clock_error_s
-            self.ledger.receive_page(one.call, one.page, now=self._now(), server_now=server_now)
+            self.ledger.receive_page(one.call, one.page, now=self.clock.monotonic)
         elif self.fault(one.call):
             self.ledger.skipped(one.call)
         elif one.call.cursor is not None:
             self.ledger.cursor_rejected(one.call)
         elif not self.ledger.shrink(one.call):
             self.ledger.skipped(one.call)
-
-    def _now(self) -> float:
-        return self.clock.at + EXPORTER_CLOCK_OFFSET_S
 
 
 Emitted = tuple[float, Step, float]
@@ -231,7 +240,9 @@ class Audit:
         self.look()
         for transition in self._reader.transitions:
             assert transition.item.created_at is not None
-            assert transition.item.created_at >= int(self._began_at), "history was emitted"
+            assert transition.item.created_at >= int(self._began_at + self._reader.clock.lowest_s), (
+                "history was emitted"
+            )
             self._emitted[_emitted_as(transition.step, transition.item)] += 1
         if self._baseline is None and self._reader.listing().complete:
             self._baseline = self._steps()
@@ -287,10 +298,18 @@ class Scenario:
         self._resyncs_due = 0
         self._calls_since_rest = 0
         self._live_since_rest = 0
+        self._first_shown_at: dict[str, float] = {}
         self._vanished = [0]
 
     def pass_time(self, seconds: float) -> None:
         self.clock.at += seconds
+
+    def step_clock(self, seconds: float) -> None:
+        self.clock.step(seconds)
+        hidden = self.environment._places.hidden_until
+        hidden.update({seq: until + seconds for seq, until in hidden.items()})  # no item becomes visible later for it
+        if seconds < 0 and hidden:
+            self._resyncs_due = 2  # an item may appear where it was read already: only reading everything again tells
 
     def create(self, number: int) -> None:
         for _ in range(number):
@@ -366,6 +385,8 @@ class Scenario:
 
         read = self.reader.read(calls=calls, before_page=before_page)
         self.audit.take()
+        for item in self.reader.shown():
+            self._first_shown_at.setdefault(item.id, self.clock.monotonic)
         self._calls_since_rest += len(read.calls)
         assert self.reader.listing().segments <= self._live_since_rest + 2 + self._calls_since_rest
         return read
@@ -390,7 +411,7 @@ class Scenario:
         }
         active = (item.latest_heartbeat_at for item in shown if item.state is State.ACTIVE)
         assert listing.heartbeats == tuple(sorted(at for at in active if at is not None))
-        assert listing.oldest_read_at == self.clock.at + EXPORTER_CLOCK_OFFSET_S
+        assert listing.oldest_read_at == self.clock.monotonic
         if self._exact():
             self.audit.check(deletions=self.has_deletions)
         self._check_memory()
@@ -398,10 +419,8 @@ class Scenario:
 
     def _check_memory(self) -> None:
         """Assert that nothing is kept but live items, those near the open end, and those that have just vanished."""
-        open_end = sum(
-            item.state is State.STOPPED and (item.created_at or 0) >= self.clock.at - OPEN_END_S
-            for item in self.reader.shown()
-        )
+        recently = self.clock.monotonic - OPEN_END_S
+        open_end = sum(self._first_shown_at[item.id] >= recently for item in self.reader.shown())
         assert len(self.reader.ledger._detector._seen_by_id) <= self._live_since_rest + open_end + sum(self._vanished)
         self._vanished = [*self._vanished[-2:], 0]
         self._calls_since_rest = 0

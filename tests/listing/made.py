@@ -41,7 +41,7 @@ def oldest_first(item: WorkItem) -> float:
 
 
 def observation(*, read: int = 1, walk: int = 1, now: float = 0.0, watermark: float = 0.0) -> Observation:
-    return Observation(read, walk, now, now, watermark)
+    return Observation(read, walk, now, watermark)
 
 
 def page_read(

@@ -10,9 +10,10 @@ import pytest
 from exporter.api.wire import State, WorkItem, WorkPage
 from exporter.listing.bookmarks import INFINITY
 from exporter.listing.index import ListIndex
-from exporter.listing.lifecycle import TransitionDetector
+from exporter.listing.items_clock import ItemsClock
+from exporter.listing.lifecycle import Step, TransitionDetector
 from exporter.listing.order import Order
-from exporter.listing.pages import Arrival, Contradiction, PageRequest
+from exporter.listing.pages import Contradiction, PageRequest
 from tests.listing.made import active, finished, queued
 
 if TYPE_CHECKING:
@@ -22,18 +23,32 @@ SIZE = 10
 WATERMARK = 1e6
 
 
+class _SetClock(ItemsClock):
+    """A clock of the items that shows what the test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shows = WATERMARK
+
+    def at(self, now: float) -> float:  # noqa: ARG002 - whatever the other clock shows
+        return self.shows
+
+
 class _List:
     """A list of items in pages of ten, with key cursors, and an index of it. All is settled unless a read says otherwise."""
 
     def __init__(self, items: Sequence[WorkItem], *, newest_first: bool = True) -> None:
         self.items = list(items)
         self.newest_first = newest_first
+        self.now = 0.0
+        self.clock = _SetClock()
         self.detector = TransitionDetector()
-        self.index = ListIndex(self.detector)
+        self.detector.clock = self.clock
+        self.index = ListIndex(self.detector, allowed_lateness_s=0.0)
         self._reads: Iterator[int] = count(1)
 
     def begin(self) -> None:
-        self.index.begin(next(self._reads))
+        self.index.begin(next(self._reads), self.now)
 
     def page(self, cursor: str | None) -> WorkPage:
         ordered = sorted(self.items, key=lambda item: item.created_at or 0.0, reverse=self.newest_first)
@@ -42,17 +57,18 @@ class _List:
         page = tuple(ordered[start : start + SIZE])
         return WorkPage(page, page[-1].id if start + SIZE < len(ordered) else None)
 
-    def answer(self, request: PageRequest, *, now: float = 0.0, watermark: float = WATERMARK) -> None:
-        self.index.receive_page(request, self.page(request.bookmark.cursor), Arrival(now, now, watermark))
+    def answer(self, request: PageRequest) -> None:
+        self.index.receive_page(request, self.page(request.bookmark.cursor), self.now)
 
     def read(self, *, now: float = 0.0, watermark: float = WATERMARK) -> list[str | None]:
         """Read until nothing is asked for, and return the cursors asked for."""
+        self.now, self.clock.shows = now, watermark
         self.begin()
         cursors = []
         while requests := self.index.requests_to_make():
             for request in requests:
                 cursors.append(request.bookmark.cursor)
-                self.answer(request, now=now, watermark=watermark)
+                self.answer(request)
         return cursors
 
     def counts(self) -> dict[str, int]:
@@ -132,7 +148,7 @@ def test_a_newest_first_walk_goes_on_where_a_read_left_it() -> None:
         listed.begin()
         (request,) = listed.index.requests_to_make()
         assert request.bookmark.cursor == cursor
-        listed.answer(request, now=5.0)
+        listed.answer(request)
     assert listed.read(now=9.0) == ["5", None]
     assert listed.index.walked_in == 4
     assert listed.counts() == {"stopped": 35}
@@ -235,9 +251,8 @@ def test_items_that_are_not_settled_are_kept_by_id_and_those_that_vanish_are_dro
 def test_the_watermark_never_goes_back() -> None:
     listed = _List(_history())
     listed.read(watermark=50.0)
-    listed.items.append(finished("new", 45))
     listed.read(watermark=20.0)
-    assert listed.index.items.recent == {}
+    assert listed.index._watermark == 50.0
 
 
 def test_a_live_item_that_its_page_does_not_show_is_gone() -> None:
@@ -274,7 +289,7 @@ def test_a_page_that_leads_to_itself_is_a_contradiction() -> None:
     (request,) = listed.index.requests_to_make()
     page = WorkPage(listed.page(request.bookmark.cursor).items, request.bookmark.cursor)
     with pytest.raises(Contradiction, match="leads to itself"):
-        listed.index.receive_page(request, page, Arrival(0.0, 0.0, WATERMARK))
+        listed.index.receive_page(request, page, 0.0)
 
 
 @pytest.mark.parametrize("wrong", [queued("wrong", 99), WorkItem("wrong", State.QUEUED)])
@@ -285,23 +300,21 @@ def test_an_order_that_is_broken_is_a_contradiction(wrong: WorkItem) -> None:
     (request,) = listed.index.requests_to_make()
     items = listed.page(None).items
     with pytest.raises(Contradiction) as found:
-        listed.index.receive_page(request, WorkPage((*items, wrong), None), Arrival(0.0, 0.0, WATERMARK))
+        listed.index.receive_page(request, WorkPage((*items, wrong), None), 0.0)
     assert found.value.disorder
 
 
 def test_an_item_shown_on_two_pages_is_counted_once_with_and_without_an_order() -> None:
     for order in (Order.UNKNOWN, Order.NEITHER):
         listed = _List(_history())
-        listed.index = ListIndex(listed.detector, order=order)
+        listed.index = ListIndex(listed.detector, allowed_lateness_s=0.0, order=order)
         listed.begin()
         (request,) = listed.index.requests_to_make()
         listed.answer(request)
         (request,) = listed.index.requests_to_make()
         page = listed.page(request.bookmark.cursor)
         again = listed.page(None).items[-3:]
-        listed.index.receive_page(
-            request, WorkPage((*again, *page.items), page.next_cursor), Arrival(0.0, 0.0, WATERMARK)
-        )
+        listed.index.receive_page(request, WorkPage((*again, *page.items), page.next_cursor), 0.0)
         while requests := listed.index.requests_to_make():
             listed.answer(requests[0])
         assert listed.counts() == {"stopped": 35}
@@ -309,19 +322,80 @@ def test_an_item_shown_on_two_pages_is_counted_once_with_and_without_an_order() 
 
 def test_a_list_without_an_order_is_complete_after_one_walk_and_keeps_no_bookmarks_to_ask_for() -> None:
     listed = _List(_history(live=[17]))
-    listed.index = ListIndex(listed.detector, order=Order.NEITHER)
+    listed.index = ListIndex(listed.detector, allowed_lateness_s=0.0, order=Order.NEITHER)
     assert len(listed.read()) == 4
     assert listed.index.complete
     assert not listed.index.ordered
     assert len(listed.read()) == 4
 
 
-def test_a_finished_item_that_may_be_the_missing_one_under_a_new_id_is_a_contradiction() -> None:
-    listed = _List(_history(live=[17]))
+def _ended(item_id: str, created_at: float, stopped_at: float) -> WorkItem:
+    return WorkItem(item_id, State.STOPPED, created_at, None, None, None, stopped_at, stopped_at)
+
+
+def test_a_finished_item_under_an_unknown_id_is_the_missing_one(*, newest_first: bool) -> None:
+    listed = _List(_history(live=[17]), newest_first=newest_first)
     listed.read()
-    listed.items[17] = finished("new", 17)
-    with pytest.raises(Contradiction, match="a new id"):
+    listed.detector.baseline = False
+    listed.items[17] = _ended("new", 17.0, 60.0)
+    listed.read()
+    assert listed.counts() == {"stopped": 35}
+    assert listed.index.items.live == {}
+    assert [(each.step, each.item.id) for each in listed.detector.take_transitions()] == [(Step.STOPPED, "new")]
+
+
+@pytest.mark.parametrize(
+    ("stopped_at", "stopped"),
+    [(60.0, 35), (39.0, None), (38.0, None), (36.5, None), (30.0, 34)],
+)
+def test_of_forgotten_items_the_end_tells_whether_one_is_the_missing_one(
+    stopped_at: float, stopped: int | None
+) -> None:
+    listed = _List(_history(live=[17]))
+    listed.detector.learn_clock(listed.items, 0.0)  # the newest instant is 38
+    listed.read()
+    listed.detector._remembered.floor = 34.0
+    listed.items[17] = _ended("other", 17.0, stopped_at)
+    if stopped is None:
+        with pytest.raises(Contradiction, match="a new id"):
+            listed.read()
+    else:
         listed.read()
+        assert listed.counts() == {"stopped": stopped}
+
+
+def test_a_finished_item_that_appears_where_everything_was_met_is_a_contradiction() -> None:
+    listed = _List(_history())
+    listed.read()
+    listed.detector.baseline = False
+    listed.items.append(finished("new", 32))
+    with pytest.raises(Contradiction, match="appeared"):
+        listed.read()
+    assert "new" in listed.detector._seen_by_id
+
+
+def test_a_live_item_that_appears_where_everything_was_met_is_a_contradiction() -> None:
+    listed = _List(_history())
+    listed.read()
+    listed.items.append(active("new", 32))
+    with pytest.raises(Contradiction, match="appeared"):
+        listed.read()
+    assert "new" in listed.detector._seen_by_id
+
+
+def test_a_new_item_created_at_the_same_instant_as_a_live_one_is_told_from_it() -> None:
+    listed = _List(_history(live=[32]))
+    listed.read()
+    listed.items.append(finished("new", 32))
+    with pytest.raises(Contradiction, match="appeared"):
+        listed.read()
+
+
+def test_a_sealed_item_created_at_the_same_instant_as_a_live_one_is_told_from_it() -> None:
+    listed = _List([*_history(live=[32]), finished("twin", 32)])
+    listed.read()
+    listed.read()
+    assert listed.counts() == {"stopped": 35, "active": 1}
 
 
 def test_bookmarks_that_no_live_item_needs_are_dropped_when_a_read_begins(*, newest_first: bool) -> None:

@@ -35,15 +35,13 @@ def test_every_item_is_kept_in_one_place(item: WorkItem, settled: bool, kept: st
     assert (items.get("a") is None) == (kept == "sealed")
 
 
-def test_a_recent_item_that_settles_is_kept_among_the_live_ones_or_as_a_number() -> None:
+def test_recent_items_that_are_old_enough_are_kept_among_the_live_ones_or_as_a_number() -> None:
     items = ListedItems()
-    for item in (active("a", 1), finished("b", 1)):
+    for item in (active("a", 1), finished("b", 1), active("c", 2), finished("d", 3)):
         items.add(tracked(item), settled=False)
-    for each in list(items):
-        items.settle(each)
-    assert (set(items.live), items.recent, items.sealed[State.STOPPED]) == ({"a"}, {}, 1)
-    items.settle(items.live["a"])
-    assert _counts(items) == {"active": 1, "stopped": 1}
+    items.settle(2.0)
+    assert (set(items.live), set(items.recent), items.sealed[State.STOPPED]) == ({"a"}, {"c", "d"}, 1)
+    assert _counts(items) == {"active": 2, "stopped": 2}
 
 
 def test_a_live_item_that_finishes_becomes_a_number() -> None:

@@ -41,7 +41,7 @@ def _read(ledger: Ledger, answer: Callable[[Call], WorkPage], *, at: float = 0.0
         for call in wanted:
             calls.append(call)
             assert len(calls) <= limit, "the read does not end"
-            ledger.receive_page(call, answer(call), now=at, server_now=NOW + at)
+            ledger.receive_page(call, answer(call), now=at)
     return calls
 
 
@@ -141,7 +141,7 @@ def test_an_answer_that_comes_after_its_read_is_void() -> None:
     ledger.begin(now=0.0)
     (late,) = ledger.calls_to_make()
     ledger.begin(now=15.0)
-    ledger.receive_page(late, WorkPage((_active(1),), None), now=15.0, server_now=NOW)
+    ledger.receive_page(late, WorkPage((_active(1),), None), now=15.0)
     assert not ledger.listing().complete
 
 
@@ -164,7 +164,7 @@ def test_live_segments_are_wanted_all_at_once_and_the_stalest_first(order: place
     reader.ledger.begin(now=clock.at)
     calls = list(reader.ledger.calls_to_make())
     if order == "newest_first":
-        reader.ledger.receive_page(calls[0], _page(reader, calls[0]), now=clock.at, server_now=clock.at)
+        reader.ledger.receive_page(calls[0], _page(reader, calls[0]), now=clock.at)
         calls = list(reader.ledger.calls_to_make())
     assert [call.priority for call in calls] == sorted(call.priority for call in calls)
     segments = [call.stale_since for call in calls if call.priority is Priority.SEGMENT]
@@ -346,7 +346,7 @@ def test_a_server_that_refuses_every_cursor_ends_the_read_incomplete() -> None:
         for call in (wanted := ledger.calls_to_make()):
             if call.cursor is None:
                 page = WorkPage(tuple(_finished(n) for n in reversed(range(20))), "next")
-                ledger.receive_page(call, page, now=0.0, server_now=NOW)
+                ledger.receive_page(call, page, now=0.0)
             else:
                 ledger.cursor_rejected(call)
         if not wanted:
@@ -522,11 +522,11 @@ def test_answers_may_arrive_in_any_order() -> None:
     answer = _pages(items, 100)
     ledger.begin(now=15.0)
     (walk,) = ledger.calls_to_make()
-    ledger.receive_page(walk, answer(walk), now=15.0, server_now=NOW + 15)
+    ledger.receive_page(walk, answer(walk), now=15.0)
     segments = ledger.calls_to_make()
     assert len(segments) == 3
     for call in reversed(segments):
-        ledger.receive_page(call, answer(call), now=15.0, server_now=NOW + 15)
+        ledger.receive_page(call, answer(call), now=15.0)
     assert ledger.calls_to_make() == ()
     assert ledger.listing().oldest_read_at == 15.0
     assert ledger.listing().count_by_state[State.ACTIVE] == 3
@@ -539,7 +539,7 @@ def test_a_segment_that_was_missed_keeps_its_last_reading_and_its_age() -> None:
     _read(ledger, _pages(items, 100))
     ledger.begin(now=15.0)
     (walk,) = ledger.calls_to_make()
-    ledger.receive_page(walk, _pages(items, 100)(walk), now=15.0, server_now=NOW + 15)
+    ledger.receive_page(walk, _pages(items, 100)(walk), now=15.0)
     (segment,) = ledger.calls_to_make()
     assert segment.stale_since == 0.0
     ledger.skipped(segment)

@@ -131,7 +131,6 @@ def test_after_a_day_the_tally_equals_the_worlds_record(name: str) -> None:
     page_size = 1000 if rules.over_limit == "clamp" else rules.page_max
     ledger = Ledger(page_size=page_size, resync_interval_s=RESYNC_S)
     reader = ListReader(environment, clock, ledger, seed=7, buckets=BUCKETS)
-    reader.clock_error_s = 1.0
     reader.read()
     fleet = Fleet(environment, clock, dice)
     fleet.open(clock.at + HOURS_BY_PROFILE[name] * 3600)

@@ -44,23 +44,23 @@ class ListingMachine(RuleBasedStateMachine):
     @initialize(
         rules=RULES,
         pages_of_history=st.sampled_from([0, 1, 5, 20]),
-        clock_error_s=st.sampled_from([0.0, 1.0]),
         overlap=st.sampled_from([0, 1, 2]),
         repeats=st.sampled_from([0.0, 0.2]),
         seed=st.integers(min_value=0, max_value=2**16),
     )
-    def begin(
-        self, rules: Rules, pages_of_history: int, clock_error_s: float, overlap: int, repeats: float, seed: int
-    ) -> None:
+    def begin(self, rules: Rules, pages_of_history: int, overlap: int, repeats: float, seed: int) -> None:
         page_size = rules.page_max
         self.scenario = Scenario(rules, page_size=page_size, history=pages_of_history * page_size, seed=seed)
-        self.scenario.reader.clock_error_s = clock_error_s
         self.scenario.reader.overlap = overlap
         self.scenario.reader.repeats = repeats
 
     @rule(seconds=st.sampled_from([0.001, 0.5, 1.0, 4.0, 15.0, 60.0, 600.0]))
     def pass_time(self, seconds: float) -> None:
         self.scenario.pass_time(seconds)
+
+    @rule(seconds=st.sampled_from([-60.0, -3.0, 20.0, 3600.0]))
+    def step_clock(self, seconds: float) -> None:
+        self.scenario.step_clock(seconds)
 
     @rule(number=st.sampled_from([1, 1, 2, 7]))
     def create(self, number: int) -> None:

@@ -32,8 +32,9 @@ def _walk(
     """Observe the items in one walk through everything, at the end of which all created before the watermark is met."""
     walk = detector.begin_walk()
     shown = list(items)
+    detector.learn_clock(shown, now)
     for item in shown:
-        detector.observe(item, observation(walk=walk, now=now, watermark=watermark))
+        detector.observe(item, observation(read=walk, walk=walk, now=now, watermark=watermark))
     detector.met.add(BEFORE_EVERYTHING, watermark)
     detector.tidy(walk, tracked={item.id for item in shown})
 
@@ -191,11 +192,12 @@ def test_a_forgotten_item_that_is_alive_again_emits_only_what_happens_later() ->
     detector = _counting()
     _walk(detector, [finished("a", 10)], watermark=90)
     detector.take_transitions()
-    _walk(detector, [queued("a", 10)], now=200.0, watermark=90)
-    _walk(detector, [WorkItem("a", State.STARTING, 10.0, 150.0)], now=230.0, watermark=90)
+    _walk(detector, [queued("a", 10), queued("b", 200)], watermark=90)
+    detector.take_transitions()
+    _walk(detector, [WorkItem("a", State.STARTING, 10.0, 150.0), queued("b", 200)], watermark=90)
     assert _emitted(detector) == []
-    _walk(detector, [WorkItem("a", State.STARTING, 10.0, 240.0)], now=260.0, watermark=90)
-    _walk(detector, [WorkItem("a", State.STOPPED, 10.0, 240.0)], now=260.0, watermark=90)
+    _walk(detector, [WorkItem("a", State.STARTING, 10.0, 240.0), queued("b", 200)], watermark=90)
+    _walk(detector, [WorkItem("a", State.STOPPED, 10.0, 240.0), queued("b", 200)], watermark=90)
     assert _emitted(detector) == [("a", ACKNOWLEDGED), ("a", STOPPED)]
 
 
@@ -248,9 +250,12 @@ def test_an_item_that_got_a_new_id_and_finished_before_it_was_shown_again_emits_
 
 def test_a_finished_item_that_ended_before_another_was_last_seen_is_not_that_other() -> None:
     detector = _counting()
-    _walk(detector, [queued("a", 10.5)], now=100.0, watermark=50)
+    _walk(detector, [queued("a", 10.5), queued("c", 100.0)], watermark=50)
     detector.take_transitions()
-    _walk(detector, [WorkItem("b", State.STOPPED, 10.5, None, None, None, 20.0, 21.0)], watermark=50)
+    detector._remembered.floor = 50.0
+    _walk(
+        detector, [WorkItem("b", State.STOPPED, 10.5, None, None, None, 20.0, 21.0), queued("c", 100.0)], watermark=50
+    )
     assert _emitted(detector) == []
 
 
@@ -258,8 +263,10 @@ def test_unclaimed_items_are_forgotten_with_those_they_might_be() -> None:
     detector = _counting()
     _walk(detector, [queued("a", 10.5)], watermark=50)
     later = WorkItem("b", State.STOPPED, 10.5, None, None, None, 120.0, 121.0)
-    _walk(detector, [queued("a", 10.5), later], watermark=50)
+    detector.observe(later, observation(read=2, walk=2))
     assert set(detector._unclaimed) == {"b"}
-    for _ in range(3):
-        _walk(detector, [], watermark=50)
+    for _ in range(2):
+        detector.tidy(detector.begin_walk(), tracked={"a"})
+        assert set(detector._unclaimed) == {"b"}
+    detector.tidy(detector.begin_walk(), tracked=())
     assert detector._unclaimed == {}

@@ -48,7 +48,7 @@ def test_the_bookmark_behind_a_page_begins_where_the_page_ends() -> None:
         [finished("a", 9), finished("b", 7)], "next", bookmark=Bookmark("c", 10, issued_in=5, low=-9.5), read=5
     )
     behind = page.bookmark_behind("next", ordered=True)
-    assert (behind.cursor, behind.offset, behind.issued_in, behind.low) == ("next", 12, 5, -9.5)
+    assert (behind.cursor, behind.offset, behind.issued_in, behind.low, behind.follows) == ("next", 12, 5, -9.5, 7)
 
 
 def test_a_page_read_before_the_order_was_known_says_nothing_of_what_lies_before_it() -> None:

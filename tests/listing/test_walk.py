@@ -19,17 +19,19 @@ from exporter.listing.walk import (
     OldestFirstWalk,
     UnorderedWalk,
     Walk,
+    WalkStart,
 )
 from tests.listing.made import finished, page_read, queued
 
 if TYPE_CHECKING:
     from exporter.api.wire import WorkItem
 
+START = WalkStart(3, 7, 70.0)
 ORDERED = (NewestFirstWalk, OldestFirstWalk)
 
 
 def _walk(kind: type[Walk], *, known: float | None = None, watermark: float = BEFORE_EVERYTHING) -> Walk:
-    walk = kind.starting(Bookmarks(), number=3, started_in=7, known_watermark=known)
+    walk = kind.starting(Bookmarks(), START, known)
     walk.watermark = watermark
     return walk
 
@@ -56,8 +58,9 @@ def test_the_sort_key_grows_along_the_walk(kind: type[Walk], keys: list[float]) 
 def test_a_walk_starts_where_the_bookmarks_say(kind: type[Walk]) -> None:
     bookmarks = Bookmarks()
     bookmarks.start = Bookmark("there", offset=40)
-    walk = kind.starting(bookmarks, number=3, started_in=7, known_watermark=5.0)
-    assert (walk.bookmark, walk.number, walk.started_in, walk.known_watermark) == (bookmarks.start, 3, 7, 5.0)
+    walk = kind.starting(bookmarks, START, 5.0)
+    assert (walk.number, walk.started_in, walk.read_began_at) == START
+    assert (walk.bookmark, walk.known_watermark) == (bookmarks.start, 5.0)
 
 
 def test_pages_that_bring_nothing_new_end_the_walk_after_a_while() -> None:
@@ -78,14 +81,12 @@ def test_the_last_page_may_bring_nothing_new() -> None:
     walk.check_progress(None, got_on=False)
 
 
-def test_a_walk_goes_on_at_the_next_page_and_notes_whether_it_is_settled() -> None:
-    walk = _walk(NewestFirstWalk, watermark=8.0)
+def test_a_walk_goes_on_at_the_next_page_and_notes_what_lies_before_it() -> None:
+    walk = _walk(NewestFirstWalk)
     walk.move_on(page_read([queued("a", 9), queued("b", 7)], "next"), Bookmarks(), has_live=False)
-    assert (walk.bookmark.cursor, walk.bookmark.offset, walk.bookmark.settled) == ("next", 2, True)
-    walk.move_on(page_read([queued("a", 9)], "more"), Bookmarks(), has_live=False)
-    assert (walk.bookmark.cursor, walk.bookmark.settled) == ("more", False)
+    assert (walk.bookmark.cursor, walk.bookmark.offset, walk.bookmark.follows) == ("next", 2, 7)
     walk.move_on(page_read([], "most"), Bookmarks(), has_live=False)
-    assert (walk.bookmark.cursor, walk.bookmark.settled) == ("most", False)
+    assert (walk.bookmark.cursor, walk.bookmark.follows) == ("most", INFINITY)
     walk.move_on(page_read([queued("b", 7)]), Bookmarks(), has_live=False)
     assert walk.bookmark.cursor == "most"
 
@@ -222,13 +223,13 @@ def test_oldest_first_covers_everything_up_to_its_edge_but_not_beyond_its_waterm
 def test_at_the_end_of_a_newest_first_walk_the_bookmarks_move_by_what_was_settled() -> None:
     bookmarks, old = Bookmarks(), Bookmark("old", offset=100)
     bookmarks.add([old])
-    walk = NewestFirstWalk.starting(bookmarks, number=1, started_in=1, known_watermark=None)
+    walk = NewestFirstWalk.starting(bookmarks, WalkStart(1, 1, 0.0), None)
     walk.watermark = 90.0
     for offset, at in enumerate((95, 89, 80)):
         walk.advance(finished(str(at), at), offset)
     assert walk.finish(page_read([finished(str(at), at) for at in (95, 89, 80)]), bookmarks) == 0
     assert bookmarks.first_settled == 1
-    walk = NewestFirstWalk.starting(bookmarks, number=2, started_in=2, known_watermark=90.0)
+    walk = NewestFirstWalk.starting(bookmarks, WalkStart(2, 2, 0.0), 90.0)
     walk.watermark = 96.0
     items = [finished(str(at), at) for at in (99, 97, 95, 94, 89)]
     for offset, item in enumerate(items):
@@ -242,7 +243,7 @@ def test_at_the_end_of_a_newest_first_walk_the_bookmarks_move_by_what_was_settle
 
 def test_a_walk_that_meets_nothing_settled_takes_the_end_of_the_list_for_it() -> None:
     bookmarks = Bookmarks()
-    walk = NewestFirstWalk.starting(bookmarks, number=1, started_in=1, known_watermark=None)
+    walk = NewestFirstWalk.starting(bookmarks, WalkStart(1, 1, 0.0), None)
     page = page_read([finished("a", 95), finished("b", 94)])
     walk.advance(page.items[0], 0)
     assert walk.finish(page, bookmarks) == 0
@@ -251,7 +252,7 @@ def test_a_walk_that_meets_nothing_settled_takes_the_end_of_the_list_for_it() ->
 
 def test_an_oldest_first_walk_starts_at_the_last_page_that_was_settled() -> None:
     bookmarks = Bookmarks()
-    walk = OldestFirstWalk.starting(bookmarks, number=1, started_in=1, known_watermark=5.0)
+    walk = OldestFirstWalk.starting(bookmarks, WalkStart(1, 1, 0.0), 5.0)
     walk.watermark = 90.0
     start = bookmarks.start
     first = page_read([finished("a", 70), finished("b", 80)], "one", bookmark=start, oldest=True)
@@ -269,26 +270,26 @@ def test_an_oldest_first_walk_starts_at_the_last_page_that_was_settled() -> None
 
 def test_a_first_oldest_first_walk_that_is_interrupted_goes_on_behind_what_it_settled() -> None:
     bookmarks = Bookmarks()
-    walk = OldestFirstWalk.starting(bookmarks, number=1, started_in=1, known_watermark=None)
+    walk = OldestFirstWalk.starting(bookmarks, WalkStart(1, 1, 0.0), None)
     walk.watermark = 90.0
     page = page_read([finished("a", 70), finished("b", 80)], "one", oldest=True)
     _advance(walk, *page.items)
     walk.move_on(page, bookmarks, has_live=False)
     assert bookmarks.start.cursor == "one"
-    again = OldestFirstWalk.starting(bookmarks, number=2, started_in=2, known_watermark=None)
+    again = OldestFirstWalk.starting(bookmarks, WalkStart(2, 2, 0.0), None)
     assert isinstance(again, OldestFirstWalk)
     assert (again.bookmark.cursor, again.edge) == ("one", 80)
     unsettled = page_read([finished("c", 85), finished("d", 95)], "two", bookmark=again.bookmark, oldest=True)
     again.move_on(unsettled, bookmarks, has_live=False)
     assert bookmarks.start.cursor == "one"
-    later = OldestFirstWalk.starting(bookmarks, number=3, started_in=3, known_watermark=90.0)
+    later = OldestFirstWalk.starting(bookmarks, WalkStart(3, 3, 0.0), 90.0)
     assert isinstance(later, OldestFirstWalk)
     assert later.edge == -INFINITY
 
 
 def test_an_oldest_first_walk_does_not_start_at_a_page_that_is_empty() -> None:
     bookmarks = Bookmarks()
-    walk = OldestFirstWalk.starting(bookmarks, number=1, started_in=1, known_watermark=None)
+    walk = OldestFirstWalk.starting(bookmarks, WalkStart(1, 1, 0.0), None)
     walk.watermark = 90.0
     first = page_read([finished("a", 70)], "one", oldest=True)
     walk.move_on(first, bookmarks, has_live=False)
