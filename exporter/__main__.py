@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from exporter import signals
+from exporter.process import signals
 
 
 def main() -> int:
     """Run the command line and return the exit code."""
     signals.block()
-    from exporter import descriptors, inherited, installation  # noqa: PLC0415 -- signals wait from the first moment on
+    from exporter.process import descriptors, inherited, installation  # noqa: PLC0415 -- signals wait from the first moment on
 
     inherited.remove()
     descriptors.raise_limit()

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import anyio
 from prometheus_client import disable_created_metrics
 
-from exporter import signals
 from exporter.api.admission import Admission
 from exporter.api.budget import Budget
 from exporter.api.client import ApiContext, EnvironmentsApi
@@ -24,6 +23,7 @@ from exporter.environments.discovery import Discovery, DiscoveryLoop
 from exporter.environments.roster import Roster
 from exporter.environments.scraper import Scraper
 from exporter.metrics.telemetry import BudgetCollector, Telemetry, process_registry
+from exporter.process import signals
 from exporter.web.basic_auth import BasicAuthMiddleware, PasswordVerifier
 from exporter.web.http_server import serve
 from exporter.web.routes import Parts, Routes, WebSettings

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import anyio
 
-from exporter import __version__, flags, log, signals
+from exporter import __version__, flags, log
 from exporter.app import App, Settings
 from exporter.check.plan import plan
 from exporter.clock import Clock
@@ -24,6 +24,7 @@ from exporter.config.model import Config, ConfigError
 from exporter.demo import demo_config, simulated_api
 from exporter.metrics.exposition import Wanted, expose
 from exporter.metrics.series import families_of
+from exporter.process import signals
 from exporter.web.addresses import AddressError, listen
 from exporter.web.basic_auth import THREAD_NAME as PASSWORDS
 from exporter.web.web_config_reload import ReloadingWebConfig

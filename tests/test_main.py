@@ -6,7 +6,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from exporter import __main__, signals
+from exporter import __main__
+from exporter.process import signals
 
 if TYPE_CHECKING:
     import pytest
@@ -28,4 +29,4 @@ def test_the_first_import_is_small() -> None:
     """Import only what is needed to block the signals: a third of a second of imports comes after that."""
     listed = "import sys; import exporter.__main__; print(*sorted(m for m in sys.modules if m.startswith('exporter')))"
     done = subprocess.run([sys.executable, "-c", listed], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.split() == ["exporter", "exporter.__main__", "exporter.signals"]
+    assert done.stdout.split() == ["exporter", "exporter.__main__", "exporter.process", "exporter.process.signals"]

@@ -21,10 +21,11 @@ import anyio
 import httpcore
 import httpx
 
-from exporter import __version__, descriptors
+from exporter import __version__
 from exporter.api.body_memory import BodyMemory
 from exporter.api.connection import CLOSING_S, Connection, Network, caused_by_tls, causes, unasked
 from exporter.api.transport import Body, HttpResponse, TransportError
+from exporter.process import descriptors
 
 if TYPE_CHECKING:
     import ssl

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter import signals
+from exporter.process import signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -26,7 +26,7 @@ class Conflict:
     fatal: bool
 
 
-def conflict(site: Path = Path(__file__).parents[1]) -> Conflict | None:
+def conflict(site: Path = Path(__file__).parents[2]) -> Conflict | None:
     """Look for another owner of this package in the folder it is installed in. A checkout has no record, thus no conflict."""
     own = next(site.glob(f"{DISTRIBUTION}-*.dist-info/RECORD"), None)
     digest_by_file = _recorded(own) if own else {}

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from exporter import inherited
+from exporter.process import inherited
 from tests.exported import COMMAND, exporter_process, read_exposition
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HOSTILE = {
     **dict.fromkeys(inherited.REMOVED, "x"),
     "SSLKEYLOGFILE": "/nowhere/keys",

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter import installation
+from exporter.process import installation
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 OTHER = {"exporter/__init__.py": b"from .export import export\n", "exporter/export.py": b"export = print\n"}
 SENTENCE = (
     "managed-agents-exporter: the distribution exporter has exporter/__init__.py as well, which belongs to this program: "
