@@ -9,14 +9,12 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from datetime import UTC
-from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar, get_args
 from weakref import WeakKeyDictionary
 
 from exporter.api.admission import Admission, CallRequest, Evicted, Throttled
 from exporter.api.drift import DriftMemory
+from exporter.api.server_clock import Moment, ServerClock, http_date
 from exporter.api.transport import HttpResponse, TransportError
 from exporter.api.wire import (
     EnvironmentPage,
@@ -181,6 +179,7 @@ class _RetryingCaller:
     def __init__(self, context: ApiContext, transport: Transport) -> None:
         self._context = context
         self._transport = transport
+        self._server_clock = ServerClock()
         self.timed_out = False
         self.sent_by_source: Counter[Source] = Counter()
         self._back_off_by_source: dict[Source, _BackOff] = defaultdict(_BackOff)
@@ -238,21 +237,21 @@ class _RetryingCaller:
         try:
             self._back_off_by_source[request.source].check(clock.monotonic())
             async with self._context.admission.slot(request.call):
-                sent_at = clock.wall()
+                sent = Moment(clock.wall(), clock.monotonic())
                 answer = await self._send(request, headers)
         except Throttled:
             self._context.observer.request_throttled(request.source)
             raise
         except Evicted:
             raise ApiError("timeout", "no answer while other environments waited for the slot") from None
-        received_at = clock.wall()
-        self._check(request, answer, received_at)
+        received = Moment(clock.wall(), clock.monotonic())
+        self._check(request, answer, received.wall)
         value, age_s = self._understand(request, answer), _age_s(answer)
         date = answer.headers.get("date")
-        ahead_s = server_ahead_s(date, sent_at - age_s, received_at - age_s)
-        if _http_date(date) is not None:
+        ahead_s = self._server_clock.ahead_s(date, sent.before(age_s), received.before(age_s))
+        if http_date(date) is not None:
             self._context.observer.clock_compared(ahead_s)
-        return Reading(value, received_at - age_s, ahead_s, age_s)
+        return Reading(value, received.wall - age_s, ahead_s, age_s)
 
     async def _send(self, request: _ApiRequest[T], headers: Mapping[str, str]) -> HttpResponse:
         api, monotonic = self._context.config().api, self._context.clock.monotonic
@@ -465,31 +464,7 @@ def retry_after_s(headers: Mapping[str, str], received_at: float) -> float | Non
     given = headers.get("retry-after", "").strip()
     if SECONDS.match(given):
         return float(given)
-    until = _http_date(given)
+    until = http_date(given)
     if until is None:
         return None
-    return max(0.0, until - (_http_date(headers.get("date")) or received_at))
-
-
-def server_ahead_s(date: str | None, sent_at: float, received_at: float) -> float:
-    """Return how far the server's clock is ahead of ours, as far as a `Date` of whole seconds proves it.
-
-    The server wrote `date` at some time between `sent_at` and `received_at`, and up to a second later than it says. Where
-    that can be so with both clocks equal they are taken for equal; otherwise the middle of what is possible is returned.
-    """
-    written_at = _http_date(date)
-    if written_at is None:
-        return 0.0
-    least, most = written_at - received_at, written_at + 1 - sent_at
-    return 0.0 if least <= 0 <= most else (least + most) / 2
-
-
-@lru_cache(maxsize=8)
-def _http_date(text: str | None) -> float | None:
-    if not text:
-        return None
-    try:
-        parsed = parsedate_to_datetime(text)
-        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError, IndexError, TypeError):
-        return None
+    return max(0.0, until - (http_date(headers.get("date")) or received_at))

@@ -25,7 +25,6 @@ from exporter.api.client import (
     EnvironmentsApi,
     WorkApi,
     retry_after_s,
-    server_ahead_s,
 )
 from exporter.api.httpx_transport import ConnectOptions, HttpxTransport, tls_context
 from exporter.api.transport import HttpResponse, TransportError
@@ -661,42 +660,6 @@ def test_any_header_is_a_wait_that_is_not_negative_or_none(retry_after: str, dat
 
 
 # ---- the server's clock
-
-
-@pytest.mark.parametrize(
-    ("date", "ahead_s"),
-    [
-        (1_000_000, 0.0),
-        (999_999, -1.3),
-        (1_000_001, 0.7),
-        (1_000_060, 59.7),
-        (999_940, -60.3),
-    ],
-)
-def test_the_server_s_clock_is_known_as_far_as_its_whole_seconds_prove(date: int, ahead_s: float) -> None:
-    ahead = server_ahead_s(formatdate(date, usegmt=True), 1_000_000.7, 1_000_000.9)
-    assert ahead == pytest.approx(ahead_s)
-
-
-@pytest.mark.parametrize(
-    "date", [None, "", "yesterday", "2026-07-01T08:15:01Z", "\udcff", "Wed, 99 Jul 2026 08:15:01 GMT"]
-)
-def test_a_date_that_is_absent_or_illegible_means_that_clocks_agree(date: str | None) -> None:
-    assert server_ahead_s(date, 1_000_000.0, 1_000_000.1) == 0.0
-
-
-@given(
-    skew_s=st.floats(-1e6, 1e6),
-    way_there_s=st.floats(0, 5),
-    way_back_s=st.floats(0, 5),
-    sent_at=st.floats(1e9, 2e9),
-)
-def test_the_estimate_is_never_further_off_than_the_call_took_and_a_second(
-    skew_s: float, way_there_s: float, way_back_s: float, sent_at: float
-) -> None:
-    date = formatdate(int(sent_at + way_there_s + skew_s), usegmt=True)
-    estimate = server_ahead_s(date, sent_at, sent_at + way_there_s + way_back_s)
-    assert abs(estimate - skew_s) <= 1 + way_there_s + way_back_s + 1e-3
 
 
 async def test_a_reply_tells_how_far_the_server_is_ahead() -> None:
