@@ -104,8 +104,8 @@ class ListReader:
         with anyio.move_on_after(BACKGROUND_CALL_S):
             try:
                 return await self._caller.make(call) is not None
-            except ApiError:
-                self._ledger.skipped(call)
+            except ApiError as failed:
+                self._caller.shrink_or_skip(call, failed)
         return False
 
     def _abandon_background(self) -> None:
@@ -164,6 +164,13 @@ class _LedgerCaller:
         now = self.clock.monotonic()
         self.ledger.receive_page(call, page.value, now=now)
         return _Answer(page, now)
+
+    def shrink_or_skip(self, call: Call, failed: ApiError) -> bool:
+        """Return whether smaller pages may cure the failure; otherwise the call is skipped."""
+        if wants_smaller_pages(failed.reason, failed.status) and self.ledger.shrink(call):
+            return True
+        self.ledger.skipped(call)
+        return False
 
 
 @dataclass(slots=True)
@@ -226,10 +233,8 @@ class _ListRead:
 
     def _fail(self, call: Call, failed: ApiError) -> None:
         """Go on in smaller pages after a refused page size; end the read otherwise."""
-        if wants_smaller_pages(failed.reason, failed.status) and self.caller.ledger.shrink(call):
-            return
-        self.caller.ledger.skipped(call)
-        self.failure = self.failure or failed
+        if not self.caller.shrink_or_skip(call, failed):
+            self.failure = self.failure or failed
 
 
 def _work(listing: Listing, read: _ListRead, newest: _Answer) -> Work:

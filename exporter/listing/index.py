@@ -24,14 +24,16 @@ are finished are a number (`sealed`), and only the live ones are kept. In the *o
 4. Every item is met once. `_met` says of which creation times everything was met, so a settled item of which nothing is
    known by id is one of the sealed ones.
 
-       met: everything before 90      an unknown item of 80, finished → it has been counted
-                                      an unknown item of 80, active   → it has a new id, or all of this is wrong
+       met: everything before 90      b of 80, finished, met before       → it has been counted
+                                      b of 80, and a of 80 is missing     → b is a, under a new id
+                                      b of 80, never met                  → the clock that stamps items has stepped back:
+                                                                            all of this is wrong (`Contradiction`)
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from exporter.listing.bookmarks import INFINITY, Bookmarks
 from exporter.listing.intervals import BEFORE_EVERYTHING, IntervalSet
@@ -56,8 +58,14 @@ class ListIndex:
     """
 
     def __init__(
-        self, detector: TransitionDetector, *, allowed_lateness_s: float, order: Order = Order.UNKNOWN
+        self,
+        detector: TransitionDetector,
+        *,
+        page_size: int,
+        allowed_lateness_s: float,
+        order: Order = Order.UNKNOWN,
     ) -> None:
+        self.page_size = page_size
         self.items = ListedItems()
         self.complete = False
         self.ended_in: int | None = None
@@ -78,7 +86,7 @@ class ListIndex:
         self._began_at = 0.0
         self._rejected_in = 0
         self._live_created_at: frozenset[float] = frozenset()
-        self._claimants: dict[str, tuple[WorkItem, bool]] = {}
+        self._doubtful: set[float] = set()
 
     # ---- what is known
 
@@ -111,7 +119,7 @@ class ListIndex:
         self._walk_asked = self._walk_blocked = False
         self._segments.in_flight = 0
         self._live_created_at = self.items.created_at_of_live()
-        self._claimants.clear()
+        self._doubtful.clear()
         if self._walk is not None and not (self._walk.pages and self._walk.survives_reads):
             self._walk = None
         self._bookmarks.drop_useless(tracked.offset for tracked in self.items.live.values())
@@ -245,41 +253,35 @@ class ListIndex:
         tracked = self.items.get(item.id)
         if tracked is not None or not self._met.cover(first_instant(item), item.id):
             return tracked
-        if not is_finished(item):
-            return self._under_its_old_id(item, page)
-        met = self._detector.has_met(item)
-        if first_instant(item) in self._live_created_at:
-            self._claimants.setdefault(item.id, (item, met))
+        tracked = self._under_its_old_id(item, page)
+        if tracked is not None:
+            return tracked
+        if not self._detector.has_met(item):
             self._detector.observe(item, page.observation)
-        elif not met:
-            self._appeared(item, page)
+            raise Contradiction("an item has appeared among settled ones")
+        if not is_finished(item):
+            raise Contradiction("an item that was finished is alive again")
         return None
 
-    def _under_its_old_id(self, item: WorkItem, page: PageRead) -> TrackedItem:
+    def _under_its_old_id(self, item: WorkItem, page: PageRead) -> TrackedItem | None:
         """Find the settled item that this one is: some servers give an item a new id when they hand it out again.
 
         known      a, created at 80, active           no page of this read has shown it
-        shown      b, created at 80, queued           b is a, handed out again
+        shown      b, created at 80                   b is a; or, finished, it is one of the sealed items
         """
+        if first_instant(item) not in self._live_created_at:
+            return None
         for old_id, tracked in self.items.live.items():
             same = first_instant(tracked.item) == first_instant(item)
-            if same and tracked.read != self._read and old_id not in page.ids:
+            if not same or tracked.read == self._read or old_id in page.ids:
+                continue
+            become = self._detector.has_become(old_id, item)
+            if become:
                 self._detector.renamed(old_id, item.id)
                 return self.items.rename(old_id, item.id)
-        if not self._detector.has_met(item):
-            self._appeared(item, page)
-        raise Contradiction("an item that was finished is alive again")
-
-    def _appeared(self, item: WorkItem, page: PageRead) -> NoReturn:
-        """Start over: an item that was never met lies where everything was met.
-
-        The clock that stamps the items has stepped back, or an item became visible later than was allowed for:
-
-            settled    everything before 90           at 91 the clock steps back to 31
-            shown      b, created at 40, never met    what is settled now ends before 40
-        """
-        self._detector.observe(item, page.observation)
-        raise Contradiction("an item has appeared among settled ones")
+            if become is None:
+                self._doubtful.add(first_instant(item))
+        return None
 
     def _renew(self, tracked: TrackedItem, item: WorkItem, offset: int, page: PageRead) -> None:
         if self.items.renew(tracked, item, offset, page):
@@ -295,34 +297,10 @@ class ListIndex:
         return PageRead.of(page, bookmark, self._kind.sort_key, Observation(self._read, self._walks, now, watermark))
 
     def _dismiss_missing(self, page: PageRead) -> None:
-        """Drop the live items that are not listed any more, and see whether one has got a new id and finished under it.
-
-        known      a, created at 80, active           the page shows everything around 80, and no a
-        shown      b, created at 80, finished         b is a, or one of the sealed items, whose ids are forgotten
-        """
+        """Drop the live items that are not listed any more. Start over if one of them may be a sealed item by now."""
         for gone in self.items.drop_missing(page, self._kind.sort_key):
-            for item, _ in tuple(self._claimants.values()):
-                if first_instant(item) == first_instant(gone) and self._has_become(gone.id, item):
-                    self._detector.renamed(gone.id, item.id)
-                    self._detector.observe(item, page.observation)
-                    self.items.seal(item)
-                    del self._claimants[item.id]
-                    break
-        for item, met in self._claimants.values():
-            if not met and not self._may_be_claimed(item):
-                self._appeared(item, page)
-
-    def _has_become(self, old_id: str, item: WorkItem) -> bool:
-        become = self._detector.has_become(old_id, item)
-        if become is None:
-            raise Contradiction("an item may have got a new id")
-        return become
-
-    def _may_be_claimed(self, item: WorkItem) -> bool:
-        return any(
-            each.read != self._read and first_instant(each.item) == first_instant(item)
-            for each in self.items.live.values()
-        )
+            if first_instant(gone) in self._doubtful:
+                raise Contradiction("an item may have got a new id")
 
     # ---- what a walk proves
 

@@ -66,7 +66,7 @@ class ListedItems:
         if not settled:
             self.recent[tracked.item.id] = tracked
         elif is_finished(tracked.item):
-            self.seal(tracked.item)
+            self.sealed[tracked.item.state] += 1
         else:
             self.live[tracked.item.id] = tracked
 
@@ -83,7 +83,7 @@ class ListedItems:
             return False
         tracked.item, tracked.read, tracked.read_at = item, page.read, page.observation.now
         if is_finished(item) and self.live.pop(item.id, None) is not None:
-            self.seal(item)
+            self.sealed[item.state] += 1
         return True
 
     def settle(self, watermark: float) -> None:
@@ -92,9 +92,6 @@ class ListedItems:
         for each in old:
             del self.recent[each.item.id]
             self.add(each, settled=True)
-
-    def seal(self, item: WorkItem) -> None:
-        self.sealed[item.state] += 1
 
     def rename(self, old_id: str, new_id: str) -> TrackedItem:
         tracked = self.live.pop(old_id)

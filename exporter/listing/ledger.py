@@ -82,11 +82,11 @@ class Ledger:
     """`now` is on the exporter's monotonic clock."""
 
     def __init__(self, *, page_size: int, resync_interval_s: float, allowed_lateness_s: float = 10.0) -> None:
-        self._limit = page_size
+        self._page_size = page_size
         self._resync_interval_s = resync_interval_s
         self._allowed_lateness_s = allowed_lateness_s + CLOCK_ERROR_S
         self._detector = TransitionDetector()
-        self._index = ListIndex(self._detector, allowed_lateness_s=self._allowed_lateness_s)
+        self._index = ListIndex(self._detector, page_size=page_size, allowed_lateness_s=self._allowed_lateness_s)
         self._spare: ListIndex | None = None
         self._read = 0
         self._began_at = 0.0
@@ -165,10 +165,10 @@ class Ledger:
         """Go on with small pages, since the call's was too large. False: it was small already."""
         if call.limit <= SMALL_PAGE_SIZE:
             return False
-        if self._limit > SMALL_PAGE_SIZE:
-            # A cursor may count in pages, so those of large pages are worth nothing now.
-            self._limit = SMALL_PAGE_SIZE
-            self._replace(self._new_index())
+        asked = self._request_by_serial.get(call.serial)
+        if asked is not None:
+            # A cursor may count in pages, so those of large pages are worth nothing now. The next index tries large ones again.
+            self._put(self._new_index(page_size=SMALL_PAGE_SIZE), asked[0])
         return True
 
     def listing(self) -> Listing:
@@ -195,10 +195,15 @@ class Ledger:
     def _indexes(self) -> tuple[ListIndex, ...]:
         return (self._index,) if self._spare is None else (self._index, self._spare)
 
-    def _new_index(self) -> ListIndex:
+    def _new_index(self, *, page_size: int | None = None) -> ListIndex:
         distrust = self._began_at < self._ordered_from
         order = Order.NEITHER if distrust else Order.UNKNOWN
-        index = ListIndex(self._detector, allowed_lateness_s=self._allowed_lateness_s, order=order)
+        index = ListIndex(
+            self._detector,
+            page_size=page_size or self._page_size,
+            allowed_lateness_s=self._allowed_lateness_s,
+            order=order,
+        )
         index.begin(self._read, self._began_at)
         return index
 
@@ -217,7 +222,7 @@ class Ledger:
         self._serial += 1
         self._request_by_serial[self._serial] = (index, request)
         return Call(
-            self._priority(index, request), request.bookmark.cursor, self._limit, request.stale_since, self._serial
+            self._priority(index, request), request.bookmark.cursor, index.page_size, request.stale_since, self._serial
         )
 
     def _priority(self, index: ListIndex, request: PageRequest) -> Priority:
@@ -249,6 +254,15 @@ class Ledger:
 
     def _distrust_order(self) -> None:
         self._ordered_from = self._began_at + max(self._resync_interval_s, DISTRUST_S)
+
+    def _put(self, index: ListIndex, instead_of: ListIndex) -> None:
+        if instead_of is not self._spare:
+            self._replace(index)
+            return
+        self._spare = index
+        self._request_by_serial = {
+            serial: asked for serial, asked in self._request_by_serial.items() if asked[0] is not instead_of
+        }
 
     def _replace(self, index: ListIndex) -> None:
         self._index, self._spare = index, None

@@ -178,10 +178,12 @@ class TransitionDetector:
         self._keep(new_id, seen)
 
     def has_become(self, old_id: str, item: WorkItem) -> bool | None:
-        """Tell whether a finished item is the one that was known under the old id and is missing; None: that can't be known.
+        """Tell whether an item is the one that was known under the old id and was not shown yet; None: that can't be known.
 
-        a, created at 80, was alive when 95 was the newest instant; it is missing, and b, created at 80, is finished
+        a, created at 80, was alive when 95 was the newest instant; b was created at 80
 
+            b was met before         b is another one
+            b is new, or alive       b is a
             b stopped at 97          b is a: it was alive after 95, and nothing alive is unknown
             b stopped at 90          b is another one, which was counted before
             b stopped at 94.5        it may be either
@@ -189,7 +191,7 @@ class TransitionDetector:
         seen, created_at = self._seen_by_id.get(old_id), first_instant(item)
         if item.id in self._seen_by_id or self._remembered.has(item.id, created_at):
             return False
-        if created_at > self._remembered.floor:
+        if created_at > self._remembered.floor or not is_finished(item):
             return True
         if seen is None or item.stopped_at is None or abs(item.stopped_at - seen.seen_at) <= CLOCK_ERROR_S:
             return None

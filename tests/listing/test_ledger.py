@@ -548,3 +548,21 @@ def test_a_segment_that_was_missed_keeps_its_last_reading_and_its_age() -> None:
     assert listing.complete
     assert listing.oldest_read_at == 0.0
     assert listing.count_by_state[State.ACTIVE] == 1
+
+
+def test_large_pages_are_tried_again_at_every_resync() -> None:
+    scenario = Scenario(Rules(page_max=100, over_limit="refuse"), page_size=1000, history=250, seed=1)
+    scenario.read_quietly()
+    scenario.pass_time(RESYNC_S + 1)
+    assert [call.limit for call in scenario.read_quietly().calls if call.priority is Priority.RESYNC] == [
+        1000,
+        100,
+        100,
+        100,
+    ]
+    scenario.environment.rules.page_max = 1000
+    scenario.pass_time(RESYNC_S + 1)
+    scenario.read_quietly()
+    scenario.pass_time(15)
+    assert [call.limit for call in scenario.read_quietly().calls] == [1000]
+    assert scenario.reader.listing().contradictions == 0
