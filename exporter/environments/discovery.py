@@ -101,7 +101,7 @@ class DiscoveryLoop:
         self._monotonic = context.clock.monotonic
         self._apply = apply
         self._refreshed_at = NEVER
-        self._organisation = _organisation(context.config())
+        self._asked_for = _asked_for(context.config())
         self._answered = anyio.Event()
         self._reconfigured = anyio.Event()
 
@@ -125,10 +125,10 @@ class DiscoveryLoop:
             await self._answered.wait()
 
     def reconfigure(self) -> None:
-        """Follow a changed configuration at once: another organisation is another list."""
-        organisation = _organisation(self._config())
-        if organisation != self._organisation:
-            self._organisation = organisation
+        """Follow a changed configuration at once: what was found before it is shown only where a new process would ask the same."""
+        asked_for = _asked_for(self._config())
+        if asked_for != self._asked_for:
+            self._asked_for = asked_for
             self.discovery.forget()
             self._refreshed_at = NEVER
         self._reconfigured.set()
@@ -147,10 +147,10 @@ class DiscoveryLoop:
             return float("inf")
         if self.due_in_s > 0:
             return self.due_in_s
-        organisation = self._organisation
+        asked_for = self._asked_for
         if not await self.discovery.refresh():
             return THROTTLED_RETRY_S
-        if organisation != self._organisation:
+        if asked_for != self._asked_for:
             return 0.0
         self._refreshed_at = self._monotonic()
         await self._apply()
@@ -158,6 +158,6 @@ class DiscoveryLoop:
         return self.due_in_s
 
 
-def _organisation(config: Config) -> object:
-    """Return what decides whose environments are listed."""
-    return config.api.base_url, config.api.workspace_id, repr(config.api.api_key)
+def _asked_for(config: Config) -> object:
+    """Return what decides whether environments are listed, and whose."""
+    return config.discovery.enabled, config.api.base_url, config.api.workspace_id, repr(config.api.api_key)

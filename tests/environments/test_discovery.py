@@ -181,6 +181,34 @@ async def test_another_organisation_is_listed_at_once() -> None:
         tasks.cancel_scope.cancel()
 
 
+async def test_what_was_found_is_forgotten_while_discovery_is_off() -> None:
+    on = Config(discovery=DiscoveryConfig(enabled=True))
+    rig = LoopRig(Surroundings(on))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(rig.loop.run)
+        await rig.loop.wait_for_answer(30)
+        rig.api.outcomes.append(page(remote(2)))
+        rig.around.config = Config()
+        await rig.pass_time(1)
+        rig.around.config = on
+        rig.loop.reconfigure()
+        assert (rig.loop.environments, rig.loop.is_complete) == ((), False)
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    assert len(rig.api.cursors) == 2
+
+
+async def test_an_environment_that_has_become_another_type_is_dropped_and_one_that_came_back_is_found() -> None:
+    discovery, _, _ = discovery_of(
+        page(remote(1)), page(remote(1, self_hosted=False)), page(remote(1, archived=True)), page(remote(1, "new name"))
+    )
+    found = []
+    for _ in range(4):
+        await discovery.refresh()
+        found.append([each.name for each in discovery.found or ()])
+    assert found == [[""], [], [], ["new name"]]
+
+
 async def test_discovery_that_is_off_asks_nothing_and_keeps_nobody_waiting() -> None:
     rig = LoopRig(Surroundings(Config()))
     async with anyio.create_task_group() as tasks:
