@@ -68,8 +68,9 @@ def _names(environments: Iterable[RemoteEnvironment], taken: set[str]) -> dict[s
 
 def _with_suffix(environment: RemoteEnvironment, taken: set[str]) -> str:
     """Return the name with as much of the id's end as makes it unique."""
-    for length in range(SUFFIX_LENGTH, len(environment.id) + 1):
-        suffix = f"-{environment.id[-length:]}"
+    end = environment.id.removeprefix("env_")
+    for length in range(min(SUFFIX_LENGTH, len(end)), len(end) + 1):
+        suffix = f"-{end[-length:]}"
         name = environment.name[: NAME_LENGTH_LIMIT - len(suffix)] + suffix
         if name not in taken:
             return name

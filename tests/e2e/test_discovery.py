@@ -103,8 +103,8 @@ def test_environments_appear_and_disappear_without_a_restart(tmp_path: Path) -> 
         simulator.call(world.delete_environment, "env_3")
         simulator.call(world.add_environment, "env_new", name="name-1", key="new")
         simulator.call(world.add_environment, "env_other", name="name-0", key="other")
-        # Names stay with whom they belonged to: the file's first, then what was exported already.
-        expected = {"env_0": "name-0", "env_1": "name-1", "env_new": "env_new", "env_other": "env_other"}
+        # The file's names come first, then the oldest environment's.
+        expected = {"env_0": "name-0", "env_1": "name-1", "env_new": "name-1-new", "env_other": "name-0-other"}
         scene.wait_for(lambda: scene.names() == expected)
         scrape = scene.exporter.scrape()
         origins = scrape.by("managed_agents_environment_info", "environment_id", origin="discovery")

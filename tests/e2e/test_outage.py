@@ -25,7 +25,12 @@ HISTORY = 2_500
 """More than two pages, so that a complete listing takes more than one call."""
 OUTAGE_S = 5.0
 SCRAPE_S = 0.5
-WITHOUT_API = {"managed_agents_up", "managed_agents_list_up", "managed_agents_environment_info"}
+WITHOUT_API = {
+    "managed_agents_up",
+    "managed_agents_list_up",
+    "managed_agents_read_failure",
+    "managed_agents_environment_info",
+}
 COUNTING = ("_total", "_bucket", "_count", "_sum")
 
 

@@ -79,6 +79,10 @@ def test_as_much_of_the_id_is_added_as_makes_the_name_unique() -> None:
     assert names(file(), *found) == {"XXXX000001": "prod-000001", "YYYY000001": "prod-Y000001", "Z": "prod"}
 
 
+def test_a_short_id_is_added_without_its_prefix() -> None:
+    assert names(file("prod"), remote("new", "prod")) == {"new": "prod-new"}
+
+
 def test_a_name_that_somebody_has_is_left_to_them() -> None:
     found = remote("AAAA0001", "prod", 1.0), remote("BBBB0002", "prod", 2.0), remote("CCCC0003", "prod-BB0002", 3.0)
     assert names(file(), *found) == {"AAAA0001": "prod", "BBBB0002": "prod-BBB0002", "CCCC0003": "prod-BB0002"}
