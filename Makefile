@@ -10,7 +10,7 @@ LONG   := tests/listing/test_ledger_day.py tests/listing/test_ledger_machine.py 
 INSTALL := $(BIN)/python -m pip install --quiet --no-deps
 LOCK   := uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --quiet
 
-.PHONY: demo test check unit e2e lint types bench lock clean
+.PHONY: demo test check unit e2e lint types bench lock lowest sbom chart image clean
 
 demo: $(VENV)/.run       ## start the exporter on the embedded simulated API
 	$(BIN)/managed-agents-exporter --demo
@@ -41,6 +41,19 @@ lock:                    ## renew the hashed lock files (needs uv)
 	$(LOCK) pyproject.toml -o requirements/run.lock
 	$(LOCK) pyproject.toml --extra test -o requirements/test.lock
 	$(LOCK) pyproject.toml --extra bench -o requirements/bench.lock
+
+lowest:                  ## run the unit tests with the lowest versions that pyproject.toml allows (needs uv)
+	.ci/lowest-dependencies
+
+sbom:                    ## write a bill of materials of the locked packages (needs cyclonedx-py)
+	mkdir -p dist
+	cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o dist/sbom.cdx.json requirements/run.lock
+
+chart: $(VENV)/.test     ## write what is generated of the Helm chart and the kustomization (the latter needs helm)
+	$(BIN)/python -m config.helm.generate
+
+image:                   ## build the container image without a registry, and start it (needs root, buildah, debootstrap)
+	.ci/image
 
 $(VENV)/bin/python:
 	.ci/venv $(PYTHON) $(VENV)

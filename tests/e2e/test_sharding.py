@@ -1,4 +1,4 @@
-"""Two real Prometheus servers share the environments between them, with the configuration that is shipped for it."""
+"""Two real Prometheus servers share the environments between them, with the configurations that are shipped for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 
-CONFIG = Path(__file__).parents[2] / "config/prometheus/prometheus-sharded.yml"
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "config/prometheus/prometheus-sharded.yml"
 SERVERS = 2
 INTERVAL_S = 2.0
 WEBHOOK_INTERVAL_S = 4.0
@@ -52,6 +53,61 @@ def shards(target: str, directory: Path) -> Iterator[list[Prometheus]]:
         prometheus_server(shipped(target, shard=1), directory) as second,
     ):
         yield [first, second]
+
+
+def resource(name: str, target: str) -> dict[str, Any]:
+    """Load the spec of a shipped custom resource, with the test's address and times."""
+    text = (ROOT / f"config/kubernetes/{name}.yaml").read_text().replace("managed-agents-exporter:9831", target)
+    text = re.sub(r"(?i)(interval|timeout): \w+$", r"\1: 1s", text, flags=re.MULTILINE)
+    spec: dict[str, Any] = yaml.safe_load(text)["spec"]
+    return spec
+
+
+def relabelled(spec: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rules of a custom resource as Prometheus' file has them."""
+    names = {"sourceLabels": "source_labels", "targetLabel": "target_label"}
+    return [{names.get(key, key): value for key, value in rule.items()} for rule in spec]
+
+
+def of_the_shard(label: str, shard: int) -> list[dict[str, Any]]:
+    """Return what the Prometheus operator (0.79 and later) appends to the rules of each job when it has shards."""
+    hashed = "__tmp_hash"
+    return [
+        {"source_labels": [label, hashed], "regex": "(.+);", "replacement": "$1", "target_label": hashed},
+        {"source_labels": [hashed], "modulus": SERVERS, "action": "hashmod", "target_label": hashed},
+        {"source_labels": [hashed, "__tmp_disable_sharding"], "regex": f"{shard};|.+;.+", "action": "keep"},
+    ]
+
+
+def operators_scrape_config(target: str, shard: int, _: set[str]) -> dict[str, Any]:
+    spec = resource("scrapeconfig", target)
+    (discovery,) = spec["httpSDConfigs"]
+    rules = [
+        {"source_labels": ["job"], "target_label": "__tmp_prometheus_job_name"},
+        {"target_label": "job", "replacement": spec["jobName"]},
+        *relabelled(spec["relabelings"]),
+        *of_the_shard("__address__", shard),
+    ]
+    found = {"http_sd_configs": [{"url": discovery["url"], "refresh_interval": discovery["refreshInterval"]}]}
+    return {"metrics_path": spec["metricsPath"], "scheme": spec["scheme"].lower(), **found, "relabel_configs": rules}
+
+
+def operators_probe(target: str, shard: int, ids: set[str]) -> dict[str, Any]:
+    prober = resource("probe", target)["prober"]
+    rules = [
+        {"source_labels": ["__address__"], "target_label": "__param_target"},
+        {"source_labels": ["__param_target"], "target_label": "instance"},
+        {"target_label": "__address__", "replacement": prober["url"]},
+        {"target_label": "job", "replacement": resource("probe", target)["jobName"]},
+        *of_the_shard("__param_target", shard),
+    ]
+    found = {"static_configs": [{"targets": sorted(ids)}]}
+    return {"metrics_path": prober["path"], "scheme": prober["scheme"], **found, "relabel_configs": rules}
+
+
+def operators_job(job: dict[str, Any]) -> dict[str, Any]:
+    times = {"scrape_interval": "1s", "scrape_timeout": "1s"}
+    return {"global": times, "scrape_configs": [{"job_name": "operator/job", **job}]}
 
 
 def world_of(count: int) -> World:
@@ -166,3 +222,23 @@ def test_servers_follow_environments_that_appear_and_disappear(tmp_path: Path) -
             for server in servers:
                 assert_true_numbers(server, simulator)
                 assert not server.query('managed_agents_up{environment_id=~"env_[01]"}')
+
+
+@pytest.mark.parametrize("operators", [operators_scrape_config, operators_probe])
+def test_an_operators_shards_share_the_environments(
+    operators: Callable[[str, int, set[str]], dict[str, Any]], tmp_path: Path
+) -> None:
+    with running(world_of(12)) as simulator:
+        config = write_config(tmp_path, simulator)
+        ids = {environment.id for environment in simulator.world.environments()}
+        with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
+            target = exporter.base_url.removeprefix("http://")
+            with (
+                prometheus_server(operators_job(operators(target, 0, ids)), tmp_path) as first,
+                prometheus_server(operators_job(operators(target, 1, ids)), tmp_path) as second,
+            ):
+                first.wait_for(lambda: together([first, second], ids))
+                for server in (first, second):
+                    assert len(scraped_ids(server)) >= len(ids) / 4, "a hash that splits as badly as that is wrong"
+                    assert set(server.by("managed_agents_up", "job")) == {"managed-agents"}
+                    assert_true_numbers(server, simulator)

@@ -23,6 +23,7 @@ STEP_S = 15
 END_S = 900
 TROUBLE_S = 300
 GATE_S = 120
+FRESH_S = 10
 ENVIRONMENT_ID = "env_011CZkZ9X2dpNyB7HsEFoRfW"
 
 pytestmark = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool evaluates the query")
@@ -40,13 +41,13 @@ def series(name: str, *, instance: str, environment_id: str = ENVIRONMENT_ID, **
     return f"managed_agents_{name}{{{shown}}}"
 
 
-DEPTH, PENDING, STATS_READ, LIST_READ = "queue_depth", "queue_pending", "stats_read", "list_read"
+DEPTH, PENDING, STATS_AGE, LIST_AGE = "queue_depth", "queue_pending", "stats_age", "list_age"
 STATES = ("queued", "starting", "active", "stopping", "stopped", "unknown")
 BUSY = {DEPTH: 3, PENDING: 1, "queued": 4, "starting": 1, "active": 5, "stopping": 2, "stopped": 90, "unknown": 0}
 DEMAND = 12
 IDLE = dict.fromkeys(BUSY, 0)
-QUEUE = frozenset({DEPTH, PENDING, STATS_READ})
-WORK = frozenset({*STATES, LIST_READ})
+QUEUE = frozenset({DEPTH, PENDING, STATS_AGE})
+WORK = frozenset({*STATES, LIST_AGE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,25 +55,25 @@ class Scene:
     """What one exporter shows. From `TROUBLE_S` on, for `lasting_s`, it goes wrong.
 
     `gone`: series that end, marked stale as after a failed scrape or an absent metric; `silent`: that end without a mark, as when
-    who scrapes has died; `frozen`: times of reading that stand still.
+    who scrapes has died; `unread`: ages that grow, because nothing is read any more.
     """
 
     numbers: Mapping[str, int] = field(default_factory=lambda: BUSY)
     gone: frozenset[str] = frozenset()
     silent: frozenset[str] = frozenset()
-    frozen: frozenset[str] = frozenset()
+    unread: frozenset[str] = frozenset()
     lasting_s: int = END_S
     instance: str = "a:9831"
 
     def input_series(self) -> list[dict[str, str]]:
         return [
             {"series": self._series(name), "values": " ".join(self._values(name))}
-            for name in (*self.numbers, STATS_READ, LIST_READ)
+            for name in (*self.numbers, STATS_AGE, LIST_AGE)
         ]
 
     def _series(self, name: str) -> str:
-        if name in {STATS_READ, LIST_READ}:
-            return series("data_timestamp_seconds", instance=self.instance, source=name.removesuffix("_read"))
+        if name in {STATS_AGE, LIST_AGE}:
+            return series("data_age_seconds", instance=self.instance, source=name.removesuffix("_age"))
         if name in STATES:
             return series("work_items", instance=self.instance, state=name)
         return series(name, instance=self.instance)
@@ -87,8 +88,8 @@ class Scene:
             return "stale" if first else "_"
         if in_trouble and name in self.silent:
             return "_"
-        if name in {STATS_READ, LIST_READ}:
-            return str(TROUBLE_S if in_trouble and name in self.frozen else at)
+        if name in {STATS_AGE, LIST_AGE}:
+            return str(FRESH_S + (at - TROUBLE_S if in_trouble and name in self.unread else 0))
         return str(self.numbers[name])
 
 
@@ -136,6 +137,15 @@ def test_one_of_two_replicas_is_enough(tmp_path: Path) -> None:
     evaluated(tmp_path, [Scene(), down], {SOON_S: DEMAND, LATE_S: DEMAND, END_S: DEMAND})
 
 
+def test_one_of_two_replicas_with_fresh_numbers_is_enough(tmp_path: Path) -> None:
+    without_budget = Scene(unread=frozenset({STATS_AGE, LIST_AGE}), instance="b:9831")
+    evaluated(tmp_path, [Scene(), without_budget], {SOON_S: DEMAND, LATE_S: DEMAND, END_S: DEMAND})
+
+
+def test_no_two_machines_clocks_are_compared() -> None:
+    assert not re.search(r"\btime\(\)|timestamp", trigger()["query"])
+
+
 def test_one_missed_scrape_changes_nothing(tmp_path: Path) -> None:
     scene = Scene(gone=QUEUE | WORK, lasting_s=STEP_S)
     evaluated(tmp_path, [scene], {TROUBLE_S: DEMAND, TROUBLE_S + STEP_S: DEMAND, END_S: DEMAND})
@@ -147,9 +157,9 @@ def test_one_missed_scrape_changes_nothing(tmp_path: Path) -> None:
     [
         pytest.param(Scene(gone=QUEUE | WORK), id="the exporter is down"),
         pytest.param(Scene(silent=QUEUE | WORK), id="nobody scrapes any more"),
-        pytest.param(Scene(frozen=frozenset({STATS_READ, LIST_READ})), id="the exporter has no budget left"),
-        pytest.param(Scene(frozen=frozenset({STATS_READ})), id="stats are old"),
-        pytest.param(Scene(frozen=frozenset({LIST_READ})), id="the list is old"),
+        pytest.param(Scene(unread=frozenset({STATS_AGE, LIST_AGE})), id="the exporter has no budget left"),
+        pytest.param(Scene(unread=frozenset({STATS_AGE})), id="stats are old"),
+        pytest.param(Scene(unread=frozenset({LIST_AGE})), id="the list is old"),
         pytest.param(Scene(gone=QUEUE), id="stats are unreadable"),
         pytest.param(Scene(gone=WORK), id="the list is unreadable or incomplete"),
         pytest.param(Scene(gone=frozenset(STATES)), id="no counts by state"),
