@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ import pytest
 import yaml
 
 import exporter
+from tests.exported import exporter_process
 
 ROOT = Path(__file__).parents[2]
+BIN = "/opt/managed-agents-exporter/bin"
 COMPOSE = ROOT / "config/compose.yml"
 SERVICE_KEYS = {
     "build",
@@ -19,6 +23,7 @@ SERVICE_KEYS = {
     "command",
     "depends_on",
     "environment",
+    "healthcheck",
     "image",
     "ports",
     "read_only",
@@ -63,6 +68,24 @@ def test_ports_are_open_on_loopback_only(compose: dict[str, Any]) -> None:
     ports = {name: service["ports"] for name, service in compose["services"].items()}
     numbers = {"exporter": 9831, "prometheus": 9090, "alertmanager": 9093, "grafana": 3000}
     assert ports == {name: [f"127.0.0.1:{port}:{port}"] for name, port in numbers.items()}
+
+
+@pytest.mark.e2e
+def test_the_health_check_is_one_that_the_exporter_passes_and_a_dead_one_does_not(
+    compose: dict[str, Any], tmp_path: Path
+) -> None:
+    kind, python, *arguments = compose["services"]["exporter"]["healthcheck"]["test"]
+    assert (kind, python) == ("CMD", f"{BIN}/python")
+    with exporter_process("--demo", directory=tmp_path) as running:
+        script = [each.replace("127.0.0.1:9831", running.base_url.removeprefix("http://")) for each in arguments]
+        assert subprocess.run([sys.executable, *script], check=False, capture_output=True).returncode == 0
+    assert subprocess.run([sys.executable, *script], check=False, capture_output=True).returncode == 1
+
+
+def test_the_image_starts_what_the_health_check_expects() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert f'ENTRYPOINT ["{BIN}/managed-agents-exporter"]' in dockerfile
+    assert f'"{BIN}/python"' in dockerfile
 
 
 def test_mounts_hold_what_each_program_reads(compose: dict[str, Any]) -> None:
