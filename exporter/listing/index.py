@@ -243,6 +243,8 @@ class ListIndex:
         if tracked is not None:
             self._renew(tracked, item, offset, page)
             tracked.walk = walk.number
+        elif walk.has_passed(item):
+            raise Contradiction("an item lies where the walk has been before", unexpected_item=True)
         elif not walk.met_lately(item.id) and not self._met.cover(created_at, item.id):
             self._detector.observe(item, page.observation)
             self.items.add(TrackedItem(item, offset, self._read, page.observation.now, walk.number), settled=settled)
@@ -258,9 +260,9 @@ class ListIndex:
             return tracked
         if not self._detector.has_met(item):
             self._detector.observe(item, page.observation)
-            raise Contradiction("an item has appeared among settled ones")
+            raise Contradiction("an item has appeared among settled ones", unexpected_item=True)
         if not is_finished(item):
-            raise Contradiction("an item that was finished is alive again")
+            raise Contradiction("an item that was finished is alive again", unexpected_item=True)
         return None
 
     def _under_its_old_id(self, item: WorkItem, page: PageRead) -> TrackedItem | None:

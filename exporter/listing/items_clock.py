@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from exporter.listing.intervals import BEFORE_EVERYTHING
 
+MEMORY_S = 600.0
+"""What an item has proved is believed for so long at least, and for twice as long at most if others follow."""
+
 
 class ItemsClock:
     """No other clock is asked: the server that answers may have another one than the server that stamps.
@@ -15,20 +18,25 @@ class ItemsClock:
         at our 50                              it shows 535 or more
 
     What it shows is never taken for more than it is, unless the clock steps back, or an item was created in the future.
-    Either shows: an item appears that is older than what was settled. Then all that was known is void (`step_back`).
+    Either shows: an item appears that is older than what was settled. Then all that was known is void (`step_back`). Drift
+    and steps that are too small to show are forgotten with the items that came before them.
     """
 
     def __init__(self) -> None:
-        self._ahead_s = BEFORE_EVERYTHING
+        self._ahead_s = self._ahead_before_s = BEFORE_EVERYTHING
+        self._since = BEFORE_EVERYTHING
 
     def at(self, now: float) -> float:
         """Return the least that it shows at `now`; BEFORE_EVERYTHING while no item is known."""
-        return now + self._ahead_s
+        return now + max(self._ahead_s, self._ahead_before_s)
 
-    def learn(self, created_at: float, now: float) -> None:
-        """Learn from an item that is shown at `now` for the first time."""
-        self._ahead_s = max(self._ahead_s, created_at - now)
+    def learn(self, at: float, now: float) -> None:
+        """Learn from an item that is shown at `now` for the first time. `at`: its newest instant."""
+        if now - self._since > MEMORY_S:
+            self._ahead_before_s, self._ahead_s, self._since = self._ahead_s, BEFORE_EVERYTHING, now
+        self._ahead_s = max(self._ahead_s, at - now)
 
     def step_back(self, created_at: float, now: float) -> None:
         """Learn from an item that appeared among items which seemed to be settled."""
-        self._ahead_s = min(self._ahead_s, created_at - now)
+        self._ahead_s = min(self.at(now), created_at) - now
+        self._ahead_before_s = BEFORE_EVERYTHING

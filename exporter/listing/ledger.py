@@ -196,8 +196,7 @@ class Ledger:
         return (self._index,) if self._spare is None else (self._index, self._spare)
 
     def _new_index(self, *, page_size: int | None = None) -> ListIndex:
-        distrust = self._began_at < self._ordered_from
-        order = Order.NEITHER if distrust else Order.UNKNOWN
+        order = Order.UNKNOWN if self._trusts_order else Order.NEITHER
         index = ListIndex(
             self._detector,
             page_size=page_size or self._page_size,
@@ -208,7 +207,7 @@ class Ledger:
         return index
 
     def _walks_fully(self) -> bool:
-        return not self._index.ordered or self._began_at < self._ordered_from
+        return not self._index.ordered or not self._trusts_order
 
     def _resync_due(self) -> bool:
         return self._resync_from is not None and self._began_at >= self._resync_from
@@ -236,7 +235,7 @@ class Ledger:
 
     def _take_stock(self, index: ListIndex) -> None:
         """See what the page has brought to an end: a walk, an index, the baseline."""
-        if index.ended_in is not None and index.order is Order.NEITHER and self._ordered_from <= self._began_at:
+        if index.ended_in is not None and index.order is Order.NEITHER and self._trusts_order:
             self._distrust_order()
         if index is self._spare and index.complete and (not index.ordered or index.current or self._walks_fully()):
             self._replace(index)
@@ -251,6 +250,10 @@ class Ledger:
             self._detector.tidy(index.last_walk, tracked=index.items.ids())
         if self._spare is None and self._walks_fully() and index.walked_in != self._read:
             self._spare = self._new_index()
+
+    @property
+    def _trusts_order(self) -> bool:
+        return self._began_at >= self._ordered_from
 
     def _distrust_order(self) -> None:
         self._ordered_from = self._began_at + max(self._resync_interval_s, DISTRUST_S)
@@ -271,12 +274,13 @@ class Ledger:
 
     def _start_over(self, index: ListIndex, found: Contradiction) -> None:
         self._contradictions += 1
-        if found.disorder:
+        again, self._started_over_in = self._started_over_in == self._read, self._read
+        disorder = found.disorder or (again and found.unexpected_item)
+        self._given_up = again and not (disorder and self._trusts_order)
+        if disorder:
             self._distrust_order()
         if index is self._spare and not self._walks_fully():
             self._spare = None
             self._resync_from = self._began_at + self._resync_interval_s
             return
         self._replace(self._new_index())
-        self._given_up = self._started_over_in == self._read
-        self._started_over_in = self._read

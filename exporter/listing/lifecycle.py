@@ -33,6 +33,8 @@ LONG_AGO = -1e300
 """Stands for the instant of something that certainly happened, where the instant itself is not legible."""
 CLOCK_ERROR_S = 2.0
 """What instants lose that are sent in whole seconds, and what passes while pages are under way."""
+NEW_FOR_S = 60.0
+"""Older items tell nothing of the time that newer ones do not tell better."""
 ALIKE_LIMIT = 64
 """How many items created at one instant are compared to find one that has got a new id."""
 
@@ -141,14 +143,13 @@ class TransitionDetector:
 
     def learn_clock(self, items: Iterable[WorkItem], now: float) -> None:
         """Learn the time from the items of a page that arrived at `now`. To be called before they are observed."""
-        shown = self.clock.at(now)
+        new_from = self.clock.at(now) - NEW_FOR_S
         for item in items:
             at = newest_instant(item)
             self._newest_at = max(self._newest_at, at)
             # What was met before proves nothing: it may have been stamped before the clock stepped back.
-            if at > shown and not self.has_met(item):
+            if at > new_from and not self.has_met(item):
                 self.clock.learn(at, now)
-                shown = self.clock.at(now)
 
     def has_met(self, item: WorkItem) -> bool:
         """Tell whether the item was met before, under this id. Of those below the floor of what is remembered, `met` tells."""

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 
 class Contradiction(Exception):  # noqa: N818 - the list contradicts itself; nothing here is in error
-    """The list can't be as it was understood. `disorder`: its order is not what it seemed."""
+    """The list can't be as it was understood. `disorder`: its order is not what it seemed. `unexpected_item`: or it may be that."""
 
-    def __init__(self, text: str, *, disorder: bool = False) -> None:
+    def __init__(self, text: str, *, disorder: bool = False, unexpected_item: bool = False) -> None:
         super().__init__(text)
         self.disorder = disorder
+        self.unexpected_item = unexpected_item
 
 
 @dataclass(slots=True, eq=False)

@@ -133,6 +133,10 @@ class Walk(ABC):
         """Tell whether all that follows was met by an earlier walk."""
         return False
 
+    def has_passed(self, item: WorkItem) -> bool:  # noqa: ARG002 - without an order, no place is behind another
+        """Tell whether an item that the walk has not met lies where the walk has been: then the list is in another order."""
+        return False
+
     def met_lately(self, item_id: str) -> bool:
         return item_id in self.recent_ids
 
@@ -140,6 +144,9 @@ class Walk(ABC):
         """Go on to the next page. `has_live`: this page shows live items, so its bookmark will be of use."""
         if has_live or self.known_watermark is not None:
             self.bookmarks.append(page.bookmark)
+        self.recent_ids.update(dict.fromkeys(page.ids))
+        for item_id in tuple(self.recent_ids)[:-REMEMBERED]:
+            del self.recent_ids[item_id]
         if page.next_cursor is not None:
             self.bookmark = page.bookmark_behind(page.next_cursor, ordered=self.is_ordered)
 
@@ -174,12 +181,6 @@ class UnorderedWalk(Walk):
     def finish(self, page: PageRead, bookmarks: Bookmarks) -> int:  # noqa: ARG002 - nothing is read again in parts
         return 0
 
-    def move_on(self, page: PageRead, bookmarks: Bookmarks, *, has_live: bool) -> None:
-        Walk.move_on(self, page, bookmarks, has_live=has_live)
-        self.recent_ids.update(dict.fromkeys(page.ids))
-        for item_id in tuple(self.recent_ids)[:-REMEMBERED]:
-            del self.recent_ids[item_id]
-
 
 @dataclass(slots=True, eq=False)
 class LearningWalk(UnorderedWalk):
@@ -211,6 +212,10 @@ class OrderedWalk(Walk):
             self.edge_ids.add(item.id)
             return True
         return False
+
+    def has_passed(self, item: WorkItem) -> bool:
+        # What was read before the walk's first page is another walk's.
+        return self.pages > 1 and self.sort_key(item) < self.edge and not self.met_lately(item.id)
 
 
 @dataclass(slots=True, eq=False)

@@ -296,6 +296,7 @@ class Scenario:
         self.quiet_reads = 0
         self.has_deletions = False
         self._resyncs_due = 0
+        self._may_appear_anywhere = False
         self._calls_since_rest = 0
         self._live_since_rest = 0
         self._first_shown_at: dict[str, float] = {}
@@ -308,8 +309,7 @@ class Scenario:
         self.clock.step(seconds)
         hidden = self.environment._places.hidden_until
         hidden.update({seq: until + seconds for seq, until in hidden.items()})  # no item becomes visible later for it
-        if seconds < 0 and hidden:
-            self._resyncs_due = 2  # an item may appear where it was read already: only reading everything again tells
+        self._may_appear_anywhere |= seconds < 0 and self.environment.rules.late_visibility_s > 0
 
     def create(self, number: int) -> None:
         for _ in range(number):
@@ -393,6 +393,8 @@ class Scenario:
 
     def read_quietly(self) -> Read:
         """Read with nothing happening meanwhile: what is listed must be what a full walk would count."""
+        if self._may_appear_anywhere:
+            self._resyncs_due = 2  # an item may appear where it was read already: only reading everything again tells
         for _ in range(self._resyncs_due):
             self.pass_time(RESYNC_S + 1)
             self.read()

@@ -182,6 +182,25 @@ def test_an_ordered_walk_gets_on_with_each_item_beyond_its_edge(kind: type[Walk]
     assert _advance(walk, items[2], items[0], finished("d", 10)) == [False, False, False]
 
 
+@pytest.mark.parametrize("kind", ORDERED)
+def test_an_ordered_walk_notices_an_item_that_lies_where_it_has_been(kind: type[Walk]) -> None:
+    walk, sign = _walk(kind), 1 if kind is OldestFirstWalk else -1
+    first = [finished("a", 20), finished("b", 20 + 2 * sign)]
+    _advance(walk, *first)
+    walk.pages = 1
+    assert not walk.has_passed(finished("x", 20 + sign))
+    walk.move_on(page_read(first, "next"), Bookmarks(), has_live=False)
+    walk.pages = 2
+    assert walk.has_passed(finished("x", 20 + sign))
+    assert [walk.has_passed(item) for item in (*first, finished("y", 20 + 2 * sign))] == [False, False, False]
+
+
+def test_an_unordered_walk_has_passed_nothing() -> None:
+    walk = _walk(UnorderedWalk)
+    walk.pages = 2
+    assert not walk.has_passed(finished("x", 1))
+
+
 def test_newest_first_walk_stops_at_what_the_last_walk_had_settled() -> None:
     walk = _walk(NewestFirstWalk, known=90.0, watermark=92.0)
     assert isinstance(walk, NewestFirstWalk)
