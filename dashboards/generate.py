@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from dashboards.environment import environment
 from dashboards.exporter_itself import exporter_itself
 from dashboards.overview import overview
-from dashboards.rule_files import alert_table, alerting_rules, recording_rules, runbook_heads
+from dashboards.rule_files import alert_table, rule_files, runbook_heads
 
 if TYPE_CHECKING:
     from dashboards.grafana import Json
@@ -33,8 +33,7 @@ def generated(root: Path = ROOT) -> dict[Path, str]:
         root / "dashboards/overview.json": _text(overview()),
         root / "dashboards/environment.json": _text(environment()),
         root / "dashboards/exporter.json": _text(exporter_itself()),
-        root / "config/prometheus/rules/recording.yml": recording_rules(),
-        root / "config/prometheus/rules/alerts.yml": alerting_rules(),
+        **{root / "config/prometheus/rules" / name: text for name, text in rule_files().items()},
         **{path: _with_part(path.read_text(encoding="utf-8"), *part) for path, part in pages.items()},
     }
 

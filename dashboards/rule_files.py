@@ -6,62 +6,72 @@ import json
 import textwrap
 from typing import TYPE_CHECKING, Final
 
-from dashboards.rules import ALERT_GROUPS, ALERTS, RECORDINGS
+from dashboards import recordings, rules
+from dashboards.recordings import Recording
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from dashboards.rules import Alert, Recording
+    from dashboards.rules import Alert
 
 _HEADER: Final = (
-    "# Written by `python -m dashboards.generate` from dashboards/rules.py and dashboards/thresholds.py. Change those and generate\n"
-    "# again: dashboards and documentation follow.\n"
+    "# Written by `python -m dashboards.generate` from dashboards/rules.py, recordings.py and thresholds.py. Change those and\n"
+    "# generate again: dashboards and documentation follow.\n"
 )
+_ABSENT_NOTE: Final = "# Only for the one Prometheus that scrapes the exporter: any other one has no series of it, and that means nothing there.\n"
 
 
-def recording_rules() -> str:
-    rules = "".join(_recording(rule) for rule in RECORDINGS)
-    return f"{_HEADER}groups:\n  - name: managed-agents-recording\n    rules:\n{rules}"
-
-
-def alerting_rules() -> str:
-    groups = (
-        f"  - name: {name}\n    rules:\n{''.join(_alert(alert) for alert in alerts)}"
-        for name, alerts in ALERT_GROUPS.items()
-    )
-    return f"{_HEADER}groups:\n{''.join(groups)}"
+def rule_files() -> dict[str, str]:
+    """Return the text of every file, by its name. Each can be loaded without those behind it."""
+    return {
+        "recording.yml": _file(recordings.GROUPS),
+        "alerts.yml": _file(rules.ALERT_GROUPS),
+        "objectives.yml": _file({**recordings.OBJECTIVE_GROUPS, **rules.OBJECTIVE_ALERT_GROUPS}),
+        "absent.yml": _file(rules.ABSENT_ALERT_GROUPS, note=_ABSENT_NOTE),
+    }
 
 
 def alert_table() -> str:
-    rows = (f"| [{a.full_name}](runbooks/{a.full_name}.md) | {a.severity} | {a.hold} | {a.summary} |" for a in ALERTS)
+    rows = (
+        f"| [{a.full_name}](runbooks/{a.full_name}.md) | {a.severity} | {a.hold} | {a.summary} |" for a in rules.ALERTS
+    )
     return "\n".join(("| alert | severity | for | meaning |", "|---|---|---|---|", *rows))
 
 
 def runbook_heads() -> dict[str, str]:
     """Give what a runbook quotes of its rules, by the alert's name."""
     heads: dict[str, list[str]] = {}
-    for alert in ALERTS:
+    for alert in rules.ALERTS:
         quoted = f"{alert.summary} **{alert.severity}** after {alert.hold} of\n\n```promql\n{alert.expr}\n```"
         heads.setdefault(alert.full_name, []).append(quoted)
     return {name: "\n\n".join(quoted) for name, quoted in heads.items()}
 
 
-def _recording(rule: Recording) -> str:
-    return f"      - record: {rule.record}\n        expr: {_block(rule.expr)}\n"
+def _file(rules_by_group: Mapping[str, Iterable[Recording | Alert]], *, note: str = "") -> str:
+    groups = (_group(name, rules_of_group) for name, rules_of_group in rules_by_group.items())
+    return f"{_HEADER}{note}groups:\n{''.join(groups)}"
 
 
-def _alert(alert: Alert) -> str:
+def _group(name: str, rules_of_group: Iterable[Recording | Alert]) -> str:
+    interval = recordings.INTERVAL_BY_GROUP.get(name)
+    head = f"  - name: {name}\n" + (f"    interval: {interval}\n" if interval else "")
+    return f"{head}    rules:\n" + "".join(map(_rule, rules_of_group))
+
+
+def _rule(rule: Recording | Alert) -> str:
+    if isinstance(rule, Recording):
+        return f"      - record: {rule.record}\n        expr: {_block(rule.expr)}\n"
     lines = (
-        f"      - alert: {alert.full_name}",
-        f"        expr: {_block(alert.expr)}",
-        f"        for: {alert.hold}",
+        f"      - alert: {rule.full_name}",
+        f"        expr: {_block(rule.expr)}",
+        f"        for: {rule.hold}",
         "        labels:",
-        f"          severity: {alert.severity}",
+        f"          severity: {rule.severity}",
         "        annotations:",
-        f"          summary: {json.dumps(alert.summary)}",
-        f"          description: {_folded(alert.description)}",
-        f"          runbook_url: {json.dumps(alert.runbook_url)}",
-        f"          dashboard: {json.dumps(alert.dashboard)}",
+        f"          summary: {json.dumps(rule.summary)}",
+        f"          description: {_folded(rule.text)}",
+        f"          runbook_url: {json.dumps(rule.runbook_url)}",
+        f"          dashboard_url: {json.dumps(rule.dashboard_url)}",
     )
     return "\n".join(lines) + "\n"
 

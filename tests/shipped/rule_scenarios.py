@@ -36,8 +36,9 @@ OVERDUE = environment("work_heartbeat_overdue_items")
 HEARTBEAT_AGE = environment("work_heartbeat_oldest_age_seconds")
 READABLE = environment("up")
 LISTED = environment("list_up")
-STATS_READ = environment("data_timestamp_seconds", 'source="stats"')
-LIST_READ = environment("data_timestamp_seconds", 'source="list"')
+STATS_AGE = environment("data_age_seconds", 'source="stats"')
+LIST_AGE = environment("data_age_seconds", 'source="list"')
+OBJECTIVE = environment("work_wait_objective_seconds")
 INFO = environment("environment_info", 'worker_mode="always_on",origin="config"')
 SCRAPED = "up{}"
 RELOADED = exporter("config_last_reload_successful", "")
@@ -55,31 +56,48 @@ def finished(outcome: str) -> str:
     return environment("work_finished_total", f'outcome="{outcome}"')
 
 
+def failure(source: str, reason: str) -> str:
+    return environment("read_failure", f'source="{source}",reason="{reason}"')
+
+
+CREATED = environment("work_created_total")
+ACKNOWLEDGED = environment("work_acknowledged_total")
+IN_TIME = environment("work_acknowledged_in_time_total")
+STARTED = environment("work_startup_seconds_count")
+STARTUP_SECONDS = environment("work_startup_seconds_sum")
+RAN = environment("work_run_seconds_count")
+RUN_SECONDS = environment("work_run_seconds_sum")
+
+
+def ran_within(le: str) -> str:
+    return environment("work_run_seconds_bucket", f'le="{le}"')
+
+
 def waited(le: str) -> str:
     return environment("work_queue_wait_seconds_bucket", f'le="{le}"')
 
 
-WAITED = environment("work_queue_wait_seconds_count")
+def calls(source: str) -> str:
+    return exporter("api_request_duration_seconds_count", f'source="{source}"')
 
 
-def requests(source: str) -> str:
-    return exporter("api_requests_total", f'source="{source}",code="200"')
-
-
-def errors(reason: str) -> str:
-    return exporter("api_errors_total", f'source="stats",reason="{reason}"')
+def errors(reason: str, source: str = "stats") -> str:
+    return exporter("api_errors_total", f'source="{source}",reason="{reason}"')
 
 
 THROTTLED = exporter("api_throttled_total", 'source="list"')
 DRIFT = exporter("schema_drift_total", 'field="state"')
+CLOCK_OFFSET = exporter("api_clock_offset_seconds", "")
+STARTED_AT = "process_start_time_seconds{}"
 
-QUEUE_SERIES = (DEPTH, PENDING, OLDEST_AGE, WORKERS)
+QUEUE_SERIES = (DEPTH, PENDING, OLDEST_AGE, WORKERS, STATS_AGE)
 LISTING_SERIES = (
     *(items(state) for state in STATES),
     state_age("starting"),
     state_age("stopping"),
     OVERDUE,
     HEARTBEAT_AGE,
+    LIST_AGE,
 )
 
 CALM_GAUGES: Mapping[str, Level] = {
@@ -89,18 +107,23 @@ CALM_GAUGES: Mapping[str, Level] = {
     WORKERS: 3.0,
     state_age("starting"): 5.0,
     HEARTBEAT_AGE: 20.0,
+    OBJECTIVE: 120.0,
+    **dict.fromkeys((STATS_AGE, LIST_AGE), 0.3),
+    **dict.fromkeys((CLOCK_OFFSET, STARTED_AT), 0.0),
     **dict.fromkeys((READABLE, LISTED, INFO, SCRAPED, RELOADED), 1.0),
-    # promtool's clock starts at 0, and so the time of a sample is its own age since then.
-    **{stamp: lambda since: CALM_S + since for stamp in (STATS_READ, LIST_READ)},
 }
 # What counters grow by at every sample.
 CALM_COUNTERS: Mapping[str, float] = {
     **{finished(outcome): 0.0 for outcome in ("never_started", "never_acknowledged")},
-    finished("ran"): 1.0,
+    **dict.fromkeys((finished("ran"), CREATED, ACKNOWLEDGED, IN_TIME, STARTED, RAN), 1.0),
+    STARTUP_SECONDS: 3.0,
+    RUN_SECONDS: 57.0,
+    ran_within("5.0"): 0.0,
+    ran_within("+Inf"): 1.0,
     **{waited(le): 1.0 for le in ("30.0", "120.0", "300.0", "+Inf")},
-    WAITED: 1.0,
-    **{requests(source): 1.0 for source in ("stats", "list")},
+    **{calls(source): 1.0 for source in ("stats", "list")},
     **{errors(reason): 0.0 for reason in ("auth", "timeout", "server", "not_found", "rate_limited")},
+    errors("auth", "environments"): 0.0,
     THROTTLED: 0.0,
     DRIFT: 0.0,
 }

@@ -33,7 +33,12 @@ SERVICE_KEYS = {
 }
 # Where each program's files are mounted, and what must be found there.
 MOUNTS = {
-    "prometheus": {"/etc/prometheus": ["prometheus.yml", "rules/alerts.yml", "rules/recording.yml"]},
+    "prometheus": {
+        "/etc/prometheus": [
+            "prometheus.yml",
+            *(f"rules/{name}.yml" for name in ("absent", "alerts", "objectives", "recording")),
+        ]
+    },
     "alertmanager": {"/etc/alertmanager": ["alertmanager.yml"]},
     "grafana": {
         "/etc/grafana/provisioning": ["datasources/prometheus.yml", "dashboards/managed-agents.yml"],

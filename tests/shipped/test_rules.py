@@ -15,15 +15,20 @@ import yaml
 
 from dashboards import rules
 from dashboards import thresholds as t
+from dashboards.addresses import GRAFANA_URL
 from tests.shipped.promql_reading import exposed, metric_names
 from tests.shipped.rule_scenarios import (
+    ACKNOWLEDGED,
     CALM_COUNTERS,
     CALM_GAUGES,
     CALM_S,
+    CLOCK_OFFSET,
     DEPTH,
     DRIFT,
     HEARTBEAT_AGE,
+    IN_TIME,
     INFO,
+    LIST_AGE,
     LISTED,
     LISTING_SERIES,
     OLDEST_AGE,
@@ -32,8 +37,12 @@ from tests.shipped.rule_scenarios import (
     QUEUE_SERIES,
     READABLE,
     RELOADED,
+    RUN_SECONDS,
     SCRAPED,
-    STATS_READ,
+    STARTED,
+    STARTED_AT,
+    STARTUP_SECONDS,
+    STATS_AGE,
     STEP_S,
     THROTTLED,
     WORKERS,
@@ -42,9 +51,11 @@ from tests.shipped.rule_scenarios import (
     Trouble,
     environment,
     errors,
+    failure,
     finished,
     input_series,
     items,
+    ran_within,
     samples,
     state_age,
     waited,
@@ -53,7 +64,8 @@ from tests.shipped.rule_scenarios import (
 ROOT = Path(__file__).parents[2]
 RULE_FILES = sorted((ROOT / "config/prometheus/rules").glob("*.yml"))
 LOOKBACK_S = 120
-FIRING = 'count by (alertname, severity) (ALERTS{alertstate="firing"})'
+FIRING = 'count by (alertname, severity) (ALERTS{alertstate="firing",alertname!="ManagedAgentsWatchdog"})'
+TEXTS: dict[str, str] = json.loads(Path(__file__).with_name("alert_texts.json").read_text(encoding="utf-8"))
 NOTHING_EXPORTED = dict.fromkeys((*CALM_GAUGES, *CALM_COUNTERS))
 
 Key = tuple[str, str]
@@ -66,14 +78,13 @@ class Case:
     name: str
     severity: str
     trouble: Trouble
-    description: str
     onset_s: tuple[int, int] = (0, 0)
     labels: dict[str, str] = field(default_factory=dict)
     clears_s: int = 30
     # Each group of series alone makes the cause unknown when it is absent, and then the alert is silent.
     silent_without: tuple[tuple[str, ...], ...] = ()
-    # Other alerts that the same trouble causes by then, and what those of the same name say.
-    also: dict[Key, str] = field(default_factory=dict)
+    # Other alerts that the same trouble causes by then.
+    also: set[Key] = field(default_factory=set)
 
     @property
     def alert(self) -> rules.Alert:
@@ -115,28 +126,47 @@ CASES = (
         severity="critical",
         trouble=Trouble(gauges={DEPTH: 4, OLDEST_AGE: lambda s: s, WORKERS: 0, items("active"): 0, HEARTBEAT_AGE: 0}),
         onset_s=(LOOKBACK_S - STEP_S, LOOKBACK_S),
-        silent_without=((DEPTH,), (WORKERS,)),
-        description="4 item(s) wait in alpha, the oldest for 6m 0s, and no worker has polled for 2m. No active item with "
-        "a fresh heartbeat is known, so the workers are not merely busy. Nothing of this will start until a "
-        "worker polls. Worker mode: always_on.",
+        silent_without=((DEPTH,), (WORKERS,), (STATS_AGE,), (LIST_AGE,)),
+    ),
+    Case(
+        name="NobodyPolling",
+        severity="warning",
+        trouble=Trouble(
+            gauges={
+                DEPTH: 4,
+                OLDEST_AGE: 200,
+                WORKERS: 0,
+                LISTED: 0,
+                **dict.fromkeys(LISTING_SERIES),
+                failure("list", "server"): 1,
+            }
+        ),
+        onset_s=(LOOKBACK_S - STEP_S, LOOKBACK_S + STEP_S),
+        silent_without=((DEPTH,), (WORKERS,), (STATS_AGE,)),
+    ),
+    Case(
+        name="WorkersLeaving",
+        severity="critical",
+        trouble=Trouble(
+            gauges={DEPTH: 4, OLDEST_AGE: 45, WORKERS: 0, items("active"): 8}, counters={ACKNOWLEDGED: 0, IN_TIME: 0}
+        ),
+        onset_s=(270, 330),
+        clears_s=300,
+        silent_without=((DEPTH,), (WORKERS,), (items("active"),), (OVERDUE,), (LIST_AGE,)),
     ),
     Case(
         name="WorkersSaturated",
         severity="warning",
-        trouble=Trouble(gauges={DEPTH: 4, OLDEST_AGE: 45, WORKERS: 0, items("active"): 5, OVERDUE: 0}),
-        onset_s=(LOOKBACK_S - STEP_S, LOOKBACK_S),
-        silent_without=((DEPTH,), (WORKERS,), (items("active"),), (OVERDUE,)),
-        description="4 item(s) wait in alpha, the oldest for 45s. No worker polls, and 5 active item(s) have fresh "
-        "heartbeats: the workers are alive and there are too few of them.",
+        trouble=Trouble(gauges={DEPTH: 4, OLDEST_AGE: 45, WORKERS: 0, items("active"): 5}),
+        onset_s=(540, 600),
+        silent_without=((DEPTH,),),
     ),
     Case(
         name="FleetAbsent",
         severity="warning",
         trouble=Trouble(gauges={WORKERS: 0, items("active"): 0, HEARTBEAT_AGE: 0}),
         onset_s=(LOOKBACK_S - STEP_S, LOOKBACK_S),
-        silent_without=((DEPTH,), (WORKERS,), (INFO,)),
-        description="The workers of alpha are declared always_on, but none has polled for 2m and no active item has a "
-        "fresh heartbeat. Nothing waits yet; the next item will.",
+        silent_without=((DEPTH,), (WORKERS,), (INFO,), (LIST_AGE,)),
     ),
     Case(
         name="WorkersUnknown",
@@ -144,56 +174,55 @@ CASES = (
         trouble=Trouble(gauges={WORKERS: None, DEPTH: 1}),
         onset_s=(LOOKBACK_S - STEP_S, LOOKBACK_S),
         silent_without=((READABLE,),),
-        description="alpha is readable, but the number of polling workers is unknown. ManagedAgentsNobodyPolling cannot "
-        "fire for it; the age of waiting work still can. Waiting now: 1.",
     ),
     Case(
         name="BacklogAgeing",
         severity="warning",
         trouble=Trouble(gauges={DEPTH: 4, OLDEST_AGE: t.WAIT_WARNING_S + 1}),
         silent_without=((OLDEST_AGE,),),
-        description="The oldest item in alpha has waited for 5m 1s. Waiting: 4. Workers polling: 3. Active with a fresh "
-        "heartbeat: 2.",
     ),
     Case(
         name="BacklogAgeing",
         severity="critical",
         trouble=Trouble(gauges={DEPTH: 4, OLDEST_AGE: t.WAIT_CRITICAL_S + 1}),
         silent_without=((OLDEST_AGE,),),
-        also={
-            (
-                "BacklogAgeing",
-                "warning",
-            ): "The oldest item in alpha has waited for 30m 1s. Waiting: 4. Workers polling: 3. Active with a fresh heartbeat: 2."
-        },
-        description="The oldest item in alpha has waited for 30m 1s. Waiting: 4. Workers polling: 3. Active with a fresh "
-        "heartbeat: 2.",
+        also={("BacklogAgeing", "warning")},
     ),
     Case(
         name="BacklogGrowing",
         severity="warning",
         trouble=Trouble(gauges={DEPTH: lambda s: s // 20}),
         onset_s=(180, 600),
+        also={("WorkersSaturated", "warning")},
         silent_without=((DEPTH,),),
-        description="The backlog of alpha grows by 85 item(s) per 30m and is now 78. Workers polling: 3. Active with a "
-        "fresh heartbeat: 2.",
     ),
     Case(
         name="ClaimedNotAcknowledged",
         severity="warning",
         trouble=Trouble(gauges={PENDING: 2, OLDEST_AGE: 200}),
-        silent_without=((PENDING,), (OLDEST_AGE,)),
-        description="2 item(s) in alpha are claimed and not acknowledged, for 5m without a pause; the oldest was queued "
-        "3m 20s ago. A worker acknowledges within seconds. Workers polling: 3.",
+        silent_without=((PENDING,), (OLDEST_AGE,), (WORKERS,)),
     ),
     Case(
-        name="WaitObjectiveMissed",
-        severity="warning",
-        trouble=Trouble(counters={waited("30.0"): 0, waited("120.0"): 0}),
-        onset_s=(STEP_S, 6 * STEP_S),
-        clears_s=seconds(t.WAIT_OBJECTIVE_WINDOW) + 60,
-        description="In alpha, 95 % of the items of the last 1h were acknowledged within 4m 44s; the objective is 120 s. "
-        "Items acknowledged: 48.",
+        name="ClaimedNotAcknowledged",
+        severity="critical",
+        trouble=Trouble(gauges={PENDING: 2, OLDEST_AGE: 200}, counters={ACKNOWLEDGED: 0, IN_TIME: 0}),
+        onset_s=(120, 210),
+        silent_without=((PENDING,), (OLDEST_AGE,), (WORKERS,), (LIST_AGE,)),
+    ),
+    Case(
+        name="NothingStarts",
+        severity="critical",
+        trouble=Trouble(counters={STARTED: 0, STARTUP_SECONDS: 0}),
+        onset_s=(180, 270),
+        clears_s=60,
+        silent_without=((LIST_AGE,),),
+    ),
+    Case(
+        name="RunsEndAtOnce",
+        severity="critical",
+        trouble=Trouble(counters={ran_within("5.0"): 1, RUN_SECONDS: 2}),
+        onset_s=(150, 270),
+        clears_s=480,
     ),
     Case(
         name="StuckStarting",
@@ -201,7 +230,6 @@ CASES = (
         trouble=Trouble(gauges={items("starting"): 1, state_age("starting"): t.STARTING_S + 1}),
         labels={"state": "starting"},
         silent_without=((state_age("starting"),),),
-        description="An item in alpha was acknowledged 5m 1s ago and has not sent its first heartbeat. Items starting: 1.",
     ),
     Case(
         name="StuckStopping",
@@ -209,15 +237,19 @@ CASES = (
         trouble=Trouble(gauges={items("stopping"): 3, state_age("stopping"): t.STOPPING_S + 1}),
         labels={"state": "stopping"},
         silent_without=((state_age("stopping"),),),
-        description="An item in alpha was asked to stop 10m 1s ago and its worker has not confirmed. Items stopping: 3.",
     ),
     Case(
         name="HeartbeatsOverdue",
         severity="warning",
         trouble=Trouble(gauges={OVERDUE: 1, HEARTBEAT_AGE: 150}),
-        silent_without=((OVERDUE,),),
-        description="1 active item(s) in alpha have an overdue heartbeat, the oldest 2m 30s ago. Their leases will lapse. "
-        "Active with a fresh heartbeat: 1.",
+        silent_without=((OVERDUE,), (LIST_AGE,)),
+    ),
+    Case(
+        name="HeartbeatsOverdue",
+        severity="critical",
+        trouble=Trouble(gauges={items("active"): 4, OVERDUE: 3, HEARTBEAT_AGE: 150}),
+        silent_without=((OVERDUE,), (items("active"),), (LIST_AGE,)),
+        also={("HeartbeatsOverdue", "warning")},
     ),
     Case(
         name="StoppedWithoutStarting",
@@ -226,83 +258,109 @@ CASES = (
         labels={"outcome": "never_started"},
         onset_s=(STEP_S, 3 * STEP_S),
         clears_s=seconds(t.NEVER_STARTED_WINDOW) + 60,
-        description="9 item(s) in alpha were acknowledged and stopped without a single heartbeat in the last 30m. Their "
-        "sessions hang silently. Items that ran in that time: 29.",
+    ),
+    Case(
+        name="ApiUnavailable",
+        severity="critical",
+        trouble=Trouble(gauges={READABLE: 0, **dict.fromkeys(QUEUE_SERIES), failure("stats", "server"): 1}),
+        silent_without=((READABLE,),),
     ),
     Case(
         name="EnvironmentUnreadable",
         severity="warning",
-        trouble=Trouble(gauges={READABLE: 0, **dict.fromkeys(QUEUE_SERIES)}),
+        trouble=Trouble(gauges={READABLE: 0, **dict.fromkeys(QUEUE_SERIES), failure("stats", "rate_limited"): 1}),
         silent_without=((READABLE,),),
-        description="The statistics of alpha have not been readable for 5m. Its queue alerts cannot fire meanwhile, and "
-        "those that fired have resolved without anything being well.",
     ),
     Case(
         name="EnvironmentUnreadable",
         severity="critical",
-        trouble=Trouble(gauges={READABLE: 0, **dict.fromkeys(QUEUE_SERIES)}),
+        trouble=Trouble(gauges={READABLE: 0, **dict.fromkeys(QUEUE_SERIES), failure("stats", "rate_limited"): 1}),
         silent_without=((READABLE,),),
-        also={
-            (
-                "EnvironmentUnreadable",
-                "warning",
-            ): "The statistics of alpha have not been readable for 5m. Its queue alerts cannot fire meanwhile, and those that fired have resolved without anything being well."
-        },
-        description="The statistics of alpha have not been readable for 30m. Its queue alerts cannot fire meanwhile, and "
-        "those that fired have resolved without anything being well.",
+        also={("EnvironmentUnreadable", "warning")},
+    ),
+    Case(
+        name="EnvironmentNotFound",
+        severity="warning",
+        trouble=Trouble(gauges={READABLE: 0, **dict.fromkeys(QUEUE_SERIES), failure("stats", "not_found"): 1}),
+        silent_without=((READABLE,), (failure("stats", "not_found"),)),
+        clears_s=30,
+    ),
+    Case(
+        name="CredentialsRejected",
+        severity="warning",
+        trouble=Trouble(gauges={failure("list", "auth"): 1}),
+        labels={"source": "list", "reason": "auth"},
+        silent_without=((failure("list", "auth"),),),
+        clears_s=LOOKBACK_S,
     ),
     Case(
         name="NumbersOld",
         severity="warning",
-        trouble=Trouble(gauges={STATS_READ: CALM_S}),
+        trouble=Trouble(gauges={STATS_AGE: 150}),
         labels={"source": "stats"},
-        onset_s=(t.DATA_AGE_S, t.DATA_AGE_S + STEP_S),
-        silent_without=((STATS_READ,), (READABLE,)),
-        description="The statistics shown for alpha were read 4m 30s ago. The exporter is short of its budget or waits "
-        "out a 429; soon it will show nothing for this environment.",
+        onset_s=(270, 330),
+        clears_s=330,
+        silent_without=((STATS_AGE,), (READABLE,)),
     ),
     Case(
         name="ListingIncomplete",
         severity="warning",
-        trouble=Trouble(gauges={LISTED: 0, **dict.fromkeys(LISTING_SERIES)}),
-        silent_without=((LISTED,),),
-        description="The listing of alpha has not been complete for 30m: no counts by state, no ages, no heartbeats. "
-        "ManagedAgentsNobodyPolling cannot tell busy workers from absent ones.",
+        trouble=Trouble(gauges={LISTED: 0, **dict.fromkeys(LISTING_SERIES), failure("list", "timeout"): 1}),
+        silent_without=((LISTED,), (READABLE,)),
     ),
     Case(
         name="ExporterDown",
         severity="critical",
         trouble=Trouble(gauges={**NOTHING_EXPORTED, SCRAPED: 0}),
+        onset_s=(120, 180),
+        clears_s=210,
+    ),
+    Case(
+        name="EnvironmentsUnwatched",
+        severity="critical",
+        trouble=Trouble(gauges={**NOTHING_EXPORTED, SCRAPED: 0}),
         onset_s=(LOOKBACK_S - STEP_S, LOOKBACK_S),
-        description="No target of the job managed-agents has answered a scrape for 2m. Every queue alert is blind, and "
-        "those that fired have resolved without anything being well.",
+        also={("ExporterDown", "critical")},
+        clears_s=210,
+    ),
+    Case(
+        name="ExporterRestarting",
+        severity="warning",
+        trouble=Trouble(gauges={STARTED_AT: lambda s: 1 + s // 120}),
+        labels={"instance": "a:9831"},
+        onset_s=(180, 240),
+        clears_s=seconds(t.RESTART_WINDOW),
     ),
     Case(
         name="NoEnvironments",
         severity="warning",
-        trouble=Trouble(gauges={s: None for s in CALM_GAUGES if s not in (SCRAPED, RELOADED)}),
+        trouble=Trouble(
+            gauges={s: None for s in CALM_GAUGES if s not in (SCRAPED, RELOADED, CLOCK_OFFSET, STARTED_AT)}
+        ),
         onset_s=(LOOKBACK_S - STEP_S, LOOKBACK_S),
-        description="The exporter of the job managed-agents answers but exports no environment: discovery has not "
-        "succeeded yet, or nothing is configured. No queue alert can fire.",
     ),
     Case(
-        name="CredentialsRejected",
+        name="DiscoveryFailing",
         severity="warning",
-        trouble=Trouble(counters={errors("auth"): 1}),
-        labels={"source": "stats"},
-        onset_s=(2 * STEP_S, 4 * STEP_S),
-        clears_s=seconds(t.AUTH_WINDOW) + 60,
-        description="10 read(s) of stats were refused with 401 or 403 in the last 10m. This does not heal by itself.",
+        trouble=Trouble(counters={errors("auth", "environments"): 0.1}),
+        labels={"reason": "auth"},
+        onset_s=(480, 600),
+        clears_s=seconds(t.DISCOVERY_RECENT) + 60,
     ),
     Case(
         name="ApiErrors",
         severity="warning",
         trouble=Trouble(counters={errors("server"): 1}),
         labels={"source": "stats"},
-        onset_s=(STEP_S, 5 * STEP_S),
+        onset_s=(240, 330),
         clears_s=seconds(t.ERROR_WINDOW) + 60,
-        description="90% of the calls to stats ended in a failed read in the last 15m. Environments that cannot be "
-        "read show nothing.",
+    ),
+    Case(
+        name="RateLimited",
+        severity="warning",
+        trouble=Trouble(counters={errors("rate_limited"): 1}),
+        onset_s=(0, 2 * STEP_S),
+        clears_s=seconds(t.RATE_LIMITED_WINDOW) + 60,
     ),
     Case(
         name="BudgetExhausted",
@@ -311,16 +369,19 @@ CASES = (
         labels={"source": "list"},
         onset_s=(0, 2 * STEP_S),
         clears_s=seconds(t.THROTTLED_WINDOW) + 60,
-        description="20 call(s) for list were not made in the last 10m, and some in every 10m for 30m: the budget is "
-        "spent or the API answers 429. Numbers grow old.",
+    ),
+    Case(
+        name="ClockOffset",
+        severity="warning",
+        trouble=Trouble(gauges={CLOCK_OFFSET: -180}),
+        silent_without=((CLOCK_OFFSET,),),
+        clears_s=seconds(t.CLOCK_OFFSET_WINDOW) + 60,
     ),
     Case(
         name="ConfigReloadFailed",
         severity="warning",
         trouble=Trouble(gauges={RELOADED: 0}),
         silent_without=((RELOADED,),),
-        description="An exporter of the job managed-agents could not load its configuration and runs with the one before. "
-        "It would not start again with the new one.",
     ),
     Case(
         name="SchemaDrift",
@@ -329,8 +390,28 @@ CASES = (
         labels={"field": "state"},
         onset_s=(0, 2 * STEP_S),
         clears_s=seconds(t.DRIFT_WINDOW) + 60,
-        description="14 value(s) of the field state were not understood in the last 1h. Numbers that rest on them are "
-        "incomplete.",
+    ),
+    Case(
+        name="WaitObjectiveMissed",
+        severity="critical",
+        trouble=Trouble(counters={IN_TIME: 0, waited("30.0"): 0, waited("120.0"): 0}),
+        onset_s=(1440, 1620),
+        also={("WaitObjectiveMissed", "warning")},
+        clears_s=seconds("30m") + 60,
+    ),
+    Case(
+        name="WaitObjectiveMissed",
+        severity="warning",
+        trouble=Trouble(counters={IN_TIME: 0, waited("30.0"): 0, waited("120.0"): 0}),
+        onset_s=(210, 330),
+        clears_s=seconds("30m") + 60,
+    ),
+    Case(
+        name="ExporterMissing",
+        severity="critical",
+        trouble=Trouble(gauges={**NOTHING_EXPORTED, SCRAPED: None}),
+        onset_s=(270, 330),
+        also={("EnvironmentsUnwatched", "critical")},
     ),
 )
 
@@ -339,18 +420,21 @@ def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, check=False)
 
 
-def run_scenarios(tmp_path: Path, *scenarios: dict[str, Any]) -> None:
+def tested(tmp_path: Path, *scenarios: dict[str, Any]) -> subprocess.CompletedProcess[str]:
     groups = [group["name"] for path in RULE_FILES for group in yaml.safe_load(path.read_text())["groups"]]
-    order = sorted(groups, key=lambda name: name != "managed-agents-recording")
     document = {
         "rule_files": [str(path) for path in RULE_FILES],
         "evaluation_interval": f"{STEP_S}s",
-        "group_eval_order": order,
+        "group_eval_order": sorted(groups, key=lambda name: not name.endswith("-recording")),
         "tests": scenarios,
     }
     path = tmp_path / "scenarios.yml"
     path.write_text(json.dumps(document))
-    done = promtool("test", "rules", path)
+    return promtool("test", "rules", path)
+
+
+def run_scenarios(tmp_path: Path, *scenarios: dict[str, Any]) -> None:
+    done = tested(tmp_path, *scenarios)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -374,23 +458,21 @@ def _firing_sample(key: Key) -> dict[str, Any]:
     return {"labels": f'{{alertname="ManagedAgents{name}", severity="{severity}"}}', "value": 1}
 
 
-def _expected_alert(case: Case, severity: str, description: str) -> dict[str, Any]:
-    alert = _alert(case.name, severity)
-    environment_labels = {"environment_id": "env_alpha", "environment_name": "alpha"}
-    subject = environment_labels if alert.subject == "environment" else {}
-    dashboard = {
-        "environment": "/d/managed-agents-environment?var-environment_name=alpha",
-        "exporter": "/d/managed-agents-exporter?var-job=managed-agents",
-    }[alert.subject]
-    return {
-        "exp_labels": {"job": "managed-agents", "severity": severity, **subject, **case.labels},
-        "exp_annotations": {
-            "summary": alert.summary,
-            "description": description,
-            "runbook_url": alert.runbook_url,
-            "dashboard": dashboard,
-        },
-    }
+SHOWN = re.compile(r"Labels:\{(.*)\}\s*\n\s*Annotations:\{(.*)\}")
+PAIR = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*")')
+
+
+def shown(tmp_path: Path, case: Case) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the labels and annotations of the case's alert when it fires."""
+    test = {"alertname": case.alert.full_name, "eval_time": f"{case.fires_s}s", "exp_alerts": []}
+    drawn = samples(case.trouble, case.timeline())
+    text = tested(tmp_path, scenario("shown", drawn, {}, alert_rule_test=[test])).stderr
+    found = [
+        [{name: json.loads(value) for name, value in PAIR.findall(part)} for part in pair]
+        for pair in SHOWN.findall(text)
+    ]
+    (labels, annotations), *_ = [(each[0], each[1]) for each in found if each[0]["severity"] == case.severity]
+    return labels, annotations
 
 
 def _silent(case: Case, *, at_s: int) -> dict[str, Any]:
@@ -404,43 +486,65 @@ def case(request: pytest.FixtureRequest) -> Case:
     return request.param  # type: ignore[no-any-return]  # pytest knows no type of a parameter
 
 
+# Of one instance among several, or of nothing at all.
+OF_THEIR_OWN = {("ReplicaDown", "warning"), ("Watchdog", "none")}
+
+
 def test_every_alert_has_its_trouble() -> None:
-    assert sorted((c.name, c.severity) for c in CASES) == sorted((a.name, a.severity) for a in rules.ALERTS)
+    troubled = {(c.name, c.severity) for c in CASES}
+    assert troubled == {(a.name, a.severity) for a in rules.ALERTS} - OF_THEIR_OWN
+    assert len(CASES) == len(troubled)
 
 
 @pytest.mark.e2e
-def test_alert_fires_with_numbers_a_human_can_act_on_and_clears(case: Case, tmp_path: Path) -> None:
+def test_alert_fires_and_clears(case: Case, tmp_path: Path) -> None:
     firing = {(case.name, case.severity), *case.also}
-    same_name = {severity: text for (name, severity), text in case.also.items() if name == case.name}
-    expected = [
-        _expected_alert(case, severity, text)
-        for severity, text in {case.severity: case.description, **same_name}.items()
-    ]
     timeline = case.timeline()
+    drawn = samples(case.trouble, timeline)
     run_scenarios(
-        tmp_path,
-        scenario(
-            "calm, trouble, calm",
-            samples(case.trouble, timeline),
-            {CALM_S: set(), case.fires_s: firing, timeline.end_s: set()},
-            alert_rule_test=[
-                {"alertname": case.alert.full_name, "eval_time": f"{case.fires_s}s", "exp_alerts": expected}
-            ],
-        ),
+        tmp_path, scenario("calm, trouble, calm", drawn, {CALM_S: set(), case.fires_s: firing, timeline.end_s: set()})
     )
+
+
+@pytest.mark.e2e
+def test_alert_says_what_a_human_can_act_on(case: Case, tmp_path: Path) -> None:
+    alert = case.alert
+    labels, annotations = shown(tmp_path, case)
+    of_environment = {"environment_id": "env_alpha", "environment_name": "alpha"}
+    subject = of_environment if alert.subject == "environment" else {}
+    board = {
+        "environment": "/d/managed-agents-environment?var-environment_name=alpha",
+        "exporter": "/d/managed-agents-exporter?var-job=managed-agents",
+    }[alert.subject]
+    assert labels == {
+        "alertname": alert.full_name,
+        "severity": case.severity,
+        "job": "managed-agents",
+        **subject,
+        **case.labels,
+    }
+    assert annotations == {
+        "summary": alert.summary,
+        "description": TEXTS[f"{case.name} {case.severity}"],
+        "runbook_url": alert.runbook_url,
+        "dashboard_url": GRAFANA_URL + board,
+    }
 
 
 @pytest.mark.e2e
 def test_alert_does_not_fire_before_its_time(case: Case, tmp_path: Path) -> None:
     drawn = samples(case.trouble, case.timeline())
-    sooner = {key for key in case.also if seconds(_alert(*key).hold) < case.hold_s}
-    run_scenarios(tmp_path, scenario("too early", drawn, {case.too_early_s: sooner}))
+    selector = f'ALERTS{{alertstate="firing",alertname="{case.alert.full_name}",severity="{case.severity}"}}'
+    early = {"expr": selector, "eval_time": f"{case.too_early_s}s", "exp_samples": []}
+    run_scenarios(tmp_path, scenario("too early", drawn, {}, promql_expr_test=[early]))
 
 
 @pytest.mark.e2e
 def test_alert_fires_once_when_two_exporters_see_the_trouble(case: Case, tmp_path: Path) -> None:
     drawn = samples(case.trouble, case.timeline())
     firing = {(case.name, case.severity), *case.also}
+    if case.name == "ExporterRestarting":
+        pytest.skip("an alert of each instance")
     run_scenarios(tmp_path, scenario("two exporters", drawn, {case.fires_s: firing}, instances=("a:9831", "b:9831")))
 
 
@@ -562,27 +666,6 @@ def test_reads_that_fail_every_other_time_do_not_hide_a_trouble(tmp_path: Path) 
 
 
 @pytest.mark.e2e
-def test_numbers_that_grow_old_until_they_are_withdrawn_fire_before_the_environment_counts_as_unreadable(
-    tmp_path: Path,
-) -> None:
-    withdrawn = {
-        STATS_READ: lambda s: CALM_S if s < 300 else None,
-        READABLE: lambda s: float(s < 300),
-        **{series: _until_withdrawn(CALM_GAUGES[series]) for series in QUEUE_SERIES},
-    }
-    drawn = samples(Trouble(gauges=withdrawn), Timeline(trouble_s=1200, end_s=1800))
-    firing = {
-        CALM_S + 240: {("NumbersOld", "warning")},
-        CALM_S + 660: {("EnvironmentUnreadable", "warning")},
-    }
-    run_scenarios(tmp_path, scenario("429 without end", drawn, firing))
-
-
-def _until_withdrawn(level: Any) -> Any:
-    return lambda since: level if since < 300 else None
-
-
-@pytest.mark.e2e
 def test_promtool_finds_no_fault_with_the_rules_and_the_configuration() -> None:
     for done in (
         promtool("check", "rules", "--lint=all", "--lint-fatal", *RULE_FILES),
@@ -622,37 +705,6 @@ def test_expressions_name_only_metrics_of_the_catalogue_and_rules_that_stand_abo
 def test_every_recording_is_used() -> None:
     used = " ".join([*(rule.expr for rule in rules.RECORDINGS), *(a.expr + a.description for a in rules.ALERTS)])
     assert [rule.record for rule in rules.RECORDINGS if rule.record not in used] == []
-
-
-@pytest.mark.e2e
-def test_amtool_accepts_the_alertmanager_configuration() -> None:
-    done = subprocess.run(
-        ["amtool", "check-config", str(ROOT / "config/alertmanager/alertmanager.yml")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize(
-    ("labels", "receiver"),
-    [
-        (("severity=critical", "alertname=ManagedAgentsNobodyPolling"), "pager"),
-        (("severity=warning", "alertname=ManagedAgentsBacklogAgeing"), "chat"),
-        (("severity=info", "alertname=ManagedAgentsWorkersUnknown"), "notes"),
-    ],
-)
-def test_severity_decides_who_is_told(labels: tuple[str, ...], receiver: str) -> None:
-    config = str(ROOT / "config/alertmanager/alertmanager.yml")
-    told = subprocess.run(
-        ["amtool", "config", "routes", "test", f"--config.file={config}", *labels],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert told.stdout.strip() == receiver
 
 
 @pytest.mark.e2e

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
 from dashboards import rules
+from exporter.simulator import World
+from tests.exported import exporter_process
+from tests.shipped.documentation import page
 from tests.shipped.promql_reading import exposed, selections
+from tests.simulated import Running, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
+ENVIRONMENT_KEY = "sk-ant-oat01-runbook"
 BOOKS = sorted((ROOT / "docs/runbooks").glob("*.md"))
 ALERT_RULES = [
     rule
-    for group in yaml.safe_load((ROOT / "config/prometheus/rules/alerts.yml").read_text())["groups"]
+    for name in ("alerts", "objectives", "absent")
+    for group in yaml.safe_load((ROOT / f"config/prometheus/rules/{name}.yml").read_text())["groups"]
     for rule in group["rules"]
+    if "alert" in rule
 ]
 QUOTED = re.compile(r"^([^\n]+) \*\*(\w+)\*\* after (\w+) of\n\n```promql\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`]+)`", re.DOTALL)
 LINK = re.compile(r"\]\(([^)#]*)(?:#([^)]*))?\)")
-NAMES = {"up", *exposed(), *(rule.record for rule in rules.RECORDINGS)}
+PROCESS = {"process_start_time_seconds", "process_resident_memory_bytes"}
+PROMETHEUS = {"ALERTS", "prometheus_notifications_errors_total"}
+NAMES = {"up", *PROCESS, *PROMETHEUS, *exposed(), *(rule.record for rule in rules.RECORDINGS)}
+COMMAND = re.compile(r"(api|items|curl|managed-agents-exporter) ")
 
 
 @pytest.fixture(params=BOOKS, ids=lambda path: path.stem)
@@ -66,13 +84,20 @@ def test_runbook_has_its_parts_in_order(book: Path) -> None:
     assert re.search(r"\nWhat not to do:\n\n- Don't ", mitigation)
 
 
+def inline_code(text: str) -> list[str]:
+    without_blocks = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    return [" ".join(code.split()) for code in INLINE.findall(without_blocks)]
+
+
 def queries(text: str) -> list[str]:
     """Find inline code that names a metric and does more than name it."""
-    code = [" ".join(inline.split()) for inline in INLINE.findall(re.sub(r"```.*?```", "", text, flags=re.DOTALL))]
     return [
         each
-        for each in code
-        if re.search(r"managed_agents_\w+[{\[ )]|^\w+\(.*managed_agents|^up\{|managed_agents_\w+$", each)
+        for each in inline_code(text)
+        if re.search(
+            r"managed_agents_\w+[{\[ )]|^\w+\(.*(managed_agents|process)_|^up\{|managed_agents_\w+$|^ALERTS\{", each
+        )
+        and not COMMAND.match(each)
     ]
 
 
@@ -94,23 +119,82 @@ def test_calls_by_hand_only_read(book: Path) -> None:
 
 
 def test_links_lead_somewhere(book: Path) -> None:
-    for page in (book, ROOT / "docs/alerts.md"):
-        for target, anchor in LINK.findall(page.read_text()):
+    for source in (book, ROOT / "docs/alerts.md"):
+        for target, anchor in LINK.findall(source.read_text()):
             if target.startswith("http"):
                 continue
-            path = (page.parent / target).resolve()
-            assert path.exists(), f"{page.name}: {target}"
+            path = (source.parent / target).resolve()
+            assert path.exists(), f"{source.name}: {target}"
             if anchor:
                 headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
-                assert anchor in {heading.lower().replace(" ", "-") for heading in headings}
+                assert anchor in {heading.lower().replace(" ", "-").replace("'", "") for heading in headings}
 
 
-def test_inhibitions_name_alerts_that_exist() -> None:
-    config = yaml.safe_load((ROOT / "config/alertmanager/alertmanager.yml").read_text())
-    names = {rule["alert"] for rule in ALERT_RULES}
-    for rule in config["inhibit_rules"]:
-        for matcher in (*rule["source_matchers"], *rule["target_matchers"]):
-            if matched := re.fullmatch(r'alertname=~?"(.+)"', matcher):
-                prefix, _, alternatives = matched[1].partition("(")
-                words = alternatives.rstrip(")").split("|") if alternatives else [""]
-                assert prefix == "ManagedAgents.+" or {prefix + word for word in words} <= names, matcher
+def commands(text: str) -> list[str]:
+    return [code for code in inline_code(text) if COMMAND.match(code)]
+
+
+@pytest.fixture(scope="module")
+def queue() -> Iterator[Running]:
+    """Serve an API with an environment that has an item in every state."""
+    world = World(time.time)
+    environment = world.add_environment("env_1", name="production", key=ENVIRONMENT_KEY)
+    for item in [environment.create() for _ in range(4)]:
+        environment.poll()
+        environment.ack(item.id)
+    for item in list(environment.items())[:3]:
+        environment.heartbeat(item.id, expected="NO_HEARTBEAT")
+    (first, second, *_) = environment.items()
+    environment.stop(first.id)
+    environment.stop(second.id, force=True)
+    environment.create()
+    with running(world) as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def exporter(queue: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """Run an exporter of that API; yield its address and its configuration file."""
+    directory = tmp_path_factory.mktemp("exporter")
+    (directory / "key").write_text(ENVIRONMENT_KEY)
+    (directory / "api-key").write_text(queue.options.api_key)
+    config = directory / "config.yml"
+    config.write_text(
+        f"api: {{base_url: {queue.base_url}, api_key_file: api-key}}\n"
+        "environments: [{id: env_1, name: production, environment_key_file: key}]\n"
+    )
+    with exporter_process(f"--config.file={config}", directory=directory) as process:
+        yield process.base_url.removeprefix("http://"), config
+
+
+@pytest.mark.e2e
+def test_commands_work_as_they_are_written(
+    book: Path, queue: Running, exporter: tuple[str, Path], tmp_path: Path
+) -> None:
+    """With the functions and the credential that docs/alerts.md names; only the placeholders are filled in."""
+    address, config = exporter
+    functions = next(block.text for block in page("docs/alerts.md").blocks("sh") if "api()" in block.text)
+    environ = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "ANTHROPIC_BASE_URL": queue.base_url.removesuffix("/v1"),
+        "ANTHROPIC_ENVIRONMENT_KEY": ENVIRONMENT_KEY,
+    }
+    for command in commands(book.read_text()):
+        line = command.replace("env_…", "env_1").replace("EXPORTER:9831", address).replace("file …", f"file {config}")
+        if line.startswith("managed-agents-exporter") and "--config.file" not in line:
+            line += f" --config.file={config}"
+        done = subprocess.run(
+            ["bash", "-euc", "-o", "pipefail", f"{functions}\n{line}"],
+            capture_output=True,
+            text=True,
+            env=environ,
+            cwd=tmp_path,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        assert done.stdout.strip(), command
+        assert '"type":"error"' not in done.stdout.replace(" ", ""), f"{command}: {done.stdout}"
+
+
+def test_runbooks_have_commands() -> None:
+    assert sum(len(commands(path.read_text())) for path in BOOKS) >= 20
