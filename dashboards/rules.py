@@ -619,7 +619,7 @@ def _burns(long: Recording, short: Recording, acknowledged: Recording, factor: f
     budget = factor * (1 - t.OBJECTIVE_SHARE)
     return (
         f"{long.record} > {budget:.10g}\nand {acknowledged.record} >= {least}\nunless {short.record} <= {budget:.10g}\n"
-        f"and ({r.ACKNOWLEDGED_5M.record} > 0 or {r.DEPTH.record} > 0)"
+        f"and ({r.ACKNOWLEDGED_5M.record} > 0 or last_over_time({r.DEPTH.record}[{t.BLIND_MEMORY}]) > 0)"
     )
 
 
