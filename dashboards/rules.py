@@ -515,7 +515,7 @@ EXPORTER_ALERTS: Final = (
         subject="exporter",
         severity="warning",
         hold=t.NO_ENVIRONMENTS_FOR,
-        expr=f"max by (job) ({TARGETS}) == 1\nunless on () {r.ENVIRONMENTS.record}",
+        expr=f"max by (job) ({r.ANSWERED.record}) >= {t.EXPORTER_DOWN_SHARE}\nunless on () {r.ENVIRONMENTS.record}",
         summary="The exporter watches no environment.",
         description=f"{_EXPORTER} answers but exports no environment: discovery has not succeeded "
         "yet, or nothing is configured. No queue alert can fire.",

@@ -15,13 +15,18 @@ import httpx
 import pytest
 import yaml
 
+from dashboards.addresses import GRAFANA_URL
 from tests.exported import exporter_process, free_port
+from tests.incidents.incidents import INCIDENTS
+from tests.incidents.laboratory import evaluate, record
+from tests.incidents.notification import Alertmanager
+from tests.incidents.test_notification import BY_KEY, MUTED, labels
 from tests.patience import PATIENCE_S
 from tests.prometheus_server import Prometheus, prometheus_server, scrape_config
 from tests.shipped.shortened_rules import shortened_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 pytestmark = pytest.mark.e2e
 
@@ -105,8 +110,8 @@ def watched_demo(directory: Path) -> Iterator[tuple[Prometheus, str, Delivered]]
 
 def test_nobody_polling_reaches_the_pager_and_the_idle_webhook_fleet_stays_silent(tmp_path: Path) -> None:
     with watched_demo(tmp_path) as (prometheus, address, delivered):
-        prometheus.wait_for(lambda: delivered)
-        (to, alert), *_ = delivered
+        prometheus.wait_for(lambda: of_nobody_polling(delivered))
+        (to, alert), *_ = of_nobody_polling(delivered)
         assert to == "pager"
         assert alert["status"] == "firing"
         assert {name: alert["labels"][name] for name in ("alertname", "severity", "environment_name", "job")} == {
@@ -116,45 +121,83 @@ def test_nobody_polling_reaches_the_pager_and_the_idle_webhook_fleet_stays_silen
             "job": "managed-agents",
         }
         annotations = alert["annotations"]
-        assert annotations["description"].endswith("Worker mode: always_on.")
+        assert "Worker mode: always_on. Since " in annotations["description"]
         assert "item(s) wait in staging, the oldest for " in annotations["description"]
         assert annotations["runbook_url"].endswith("/docs/runbooks/ManagedAgentsNobodyPolling.md")
-        assert annotations["dashboard"] == "/d/managed-agents-environment?var-environment_name=staging"
+        board = "/d/managed-agents-environment?var-environment_name=staging"
+        assert annotations["dashboard_url"] == GRAFANA_URL + board
 
         assert prometheus.query('managed_agents_environment_info{environment_name="support", worker_mode="webhook"}')
         assert not prometheus.query('ALERTS{alertstate="firing", environment_name="support"}')
-        assert {each["labels"]["environment_name"] for _, each in delivered} == {"staging"}
+        assert {each["labels"]["environment_name"] for _, each in of_nobody_polling(delivered)} == {"staging"}
+        assert {to for to, each in delivered if each["labels"]["alertname"] == "ManagedAgentsWatchdog"} == {"deadman"}
         known = httpx.get(f"http://{address}/api/v2/alerts", timeout=PATIENCE_S).json()
-        assert {each["labels"]["environment_name"] for each in known} == {"staging"}
+        assert "support" not in {each["labels"].get("environment_name") for each in known}
         assert not prometheus.complaints()
 
 
-def named(name: str, severity: str, environment_name: str = "") -> dict[str, str]:
-    labels = {"alertname": f"ManagedAgents{name}", "severity": severity, "job": "managed-agents"}
-    return labels | (
-        {"environment_name": environment_name, "environment_id": f"env_{environment_name}"} if environment_name else {}
-    )
+def of_nobody_polling(delivered: Delivered) -> Delivered:
+    return [(to, alert) for to, alert in delivered if alert["labels"]["alertname"] == "ManagedAgentsNobodyPolling"]
 
 
-def muted(address: str, *alerts: dict[str, str]) -> list[bool]:
-    """Tell Alertmanager that these fire, and ask of each whether another one speaks for it."""
-    url = f"http://{address}/api/v2/alerts"
-    assert httpx.post(url, json=[{"labels": labels} for labels in alerts], timeout=PATIENCE_S).status_code == 200
-    status_by_labels = {
-        frozenset(each["labels"].items()): each["status"] for each in httpx.get(url, timeout=PATIENCE_S).json()
+def fire(address: str, alerts: Iterable[Mapping[str, str]]) -> None:
+    posted = [{"labels": dict(labels)} for labels in alerts]
+    response = httpx.post(f"http://{address}/api/v2/alerts", json=posted, timeout=PATIENCE_S)
+    assert response.status_code == 200
+
+
+def test_alertmanager_inhibits_what_the_laboratory_says_it_does(tmp_path: Path) -> None:
+    """Every alert that mutes others beside all that mute none, each in a job of its own."""
+    firing_by_job = {
+        f"job-{number}": [labels(key, job=f"job-{number}") for key in BY_KEY if key == source or key not in MUTED]
+        for number, source in enumerate(MUTED)
     }
-    return [bool(status_by_labels[frozenset(labels.items())]["inhibitedBy"]) for labels in alerts]
-
-
-def test_consequences_are_inhibited_where_their_cause_fires_and_nowhere_else(tmp_path: Path) -> None:
-    nobody = named("NobodyPolling", "critical", "staging")
-    ageing = [named("BacklogAgeing", "warning", where) for where in ("staging", "batch")]
-    starting, down = named("StuckStarting", "warning", "staging"), named("ExporterDown", "critical")
     with alertmanager(with_webhooks("http://127.0.0.1:9"), tmp_path) as address:
         wait_until_ready(address)
-        assert muted(address, nobody, *ageing, starting) == [False, True, False, False]
-        assert muted(address, named("BacklogAgeing", "critical", "batch"), *ageing) == [False, True, True]
-        assert muted(address, down, nobody, starting, named("SchemaDrift", "info")) == [False, True, True, True]
+        fire(address, [dict(each) for firing in firing_by_job.values() for each in firing])
+        found = httpx.get(f"http://{address}/api/v2/alerts", timeout=PATIENCE_S).json()
+    muted = {frozenset(each["labels"].items()) for each in found if each["status"]["inhibitedBy"]}
+    ours = Alertmanager.shipped()
+    assert muted == {each for firing in firing_by_job.values() for each in firing if ours.mutes(each, firing)}
+    assert muted
+
+
+FASTER = 60
+"""A minute of the incident takes a second."""
+
+
+def sped_up(config: Alert) -> Alert:
+    for route in (config["route"], *config["route"]["routes"]):
+        for name in ("group_wait", "group_interval", "repeat_interval"):
+            if name in route:
+                route[name] = f"{max(1, round(in_seconds(route[name]) * 1000 / FASTER))}ms"
+    return config
+
+
+def in_seconds(duration: str) -> int:
+    return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[duration[-1]]
+
+
+def test_two_hundred_environments_cause_at_most_three_notifications_when_the_vendor_goes_down(tmp_path: Path) -> None:
+    """The alerts of the laboratory's incident, as Prometheus would send them: again and again while they fire."""
+    (incident,) = (each for each in INCIDENTS if each.name == "many_down")
+    spells = [each for each in evaluate(record(incident.play)).spells if each.label("severity") != "none"]
+    with receiver() as (webhook, delivered):
+        config = with_webhooks(webhook) | {"route": shipped_route()}
+        with alertmanager(sped_up(config), tmp_path) as address:
+            wait_until_ready(address)
+            began = time.monotonic()
+            while (minute := incident.begins + (time.monotonic() - began)) < incident.begins + 30:
+                fire(address, [dict(spell.labels) for spell in spells if spell.first <= minute <= spell.last])
+                time.sleep(0.25)
+    notified = {(to, alert["labels"]["alertname"]) for to, alert in delivered}
+    assert ("pager", "ManagedAgentsApiUnavailable") in notified
+    assert 1 <= len(delivered) <= 3
+
+
+def shipped_route() -> Alert:
+    route: Alert = yaml.safe_load((ROOT / "config/alertmanager/alertmanager.yml").read_text())["route"]
+    return route
 
 
 def wait_until_ready(address: str) -> None:

@@ -180,7 +180,7 @@ def _level(level: Level, at: float) -> float | None:
 def _miss(drawn: Samples, index: int) -> None:
     """Write what Prometheus writes when a scrape fails: `up` 0, and every series of the target marked stale."""
     for series, values in drawn.items():
-        if series == SCRAPED:
+        if series == SCRAPED and values[index] is not None:
             values[index] = 0.0
         elif values[index] is not None:
             values[index] = "stale"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dashboards import rules
+from dashboards import recordings, rules
 from dashboards import thresholds as t
 from dashboards.addresses import GRAFANA_URL
 from tests.shipped.promql_reading import exposed, metric_names
@@ -171,7 +171,7 @@ CASES = (
     Case(
         name="WorkersUnknown",
         severity="info",
-        trouble=Trouble(gauges={WORKERS: None, DEPTH: 1}),
+        trouble=Trouble(gauges={WORKERS: None}),
         onset_s=(LOOKBACK_S - STEP_S, LOOKBACK_S),
         silent_without=((READABLE,),),
     ),
@@ -206,6 +206,7 @@ CASES = (
         name="ClaimedNotAcknowledged",
         severity="critical",
         trouble=Trouble(gauges={PENDING: 2, OLDEST_AGE: 200}, counters={ACKNOWLEDGED: 0, IN_TIME: 0}),
+        also={("ClaimedNotAcknowledged", "warning")},
         onset_s=(120, 210),
         silent_without=((PENDING,), (OLDEST_AGE,), (WORKERS,), (LIST_AGE,)),
     ),
@@ -312,6 +313,7 @@ CASES = (
         name="ExporterDown",
         severity="critical",
         trouble=Trouble(gauges={**NOTHING_EXPORTED, SCRAPED: 0}),
+        also={("EnvironmentsUnwatched", "critical")},
         onset_s=(120, 180),
         clears_s=210,
     ),
@@ -344,7 +346,7 @@ CASES = (
         severity="warning",
         trouble=Trouble(counters={errors("auth", "environments"): 0.1}),
         labels={"reason": "auth"},
-        onset_s=(480, 600),
+        onset_s=(390, 600),
         clears_s=seconds(t.DISCOVERY_RECENT) + 60,
     ),
     Case(
@@ -420,7 +422,7 @@ def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, check=False)
 
 
-def tested(tmp_path: Path, *scenarios: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+def play(tmp_path: Path, *scenarios: dict[str, Any]) -> subprocess.CompletedProcess[str]:
     groups = [group["name"] for path in RULE_FILES for group in yaml.safe_load(path.read_text())["groups"]]
     document = {
         "rule_files": [str(path) for path in RULE_FILES],
@@ -434,7 +436,7 @@ def tested(tmp_path: Path, *scenarios: dict[str, Any]) -> subprocess.CompletedPr
 
 
 def run_scenarios(tmp_path: Path, *scenarios: dict[str, Any]) -> None:
-    done = tested(tmp_path, *scenarios)
+    done = play(tmp_path, *scenarios)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -466,7 +468,7 @@ def shown(tmp_path: Path, case: Case) -> tuple[dict[str, str], dict[str, str]]:
     """Return the labels and annotations of the case's alert when it fires."""
     test = {"alertname": case.alert.full_name, "eval_time": f"{case.fires_s}s", "exp_alerts": []}
     drawn = samples(case.trouble, case.timeline())
-    text = tested(tmp_path, scenario("shown", drawn, {}, alert_rule_test=[test])).stderr
+    text = play(tmp_path, scenario("shown", drawn, {}, alert_rule_test=[test])).stderr
     found = [
         [{name: json.loads(value) for name, value in PAIR.findall(part)} for part in pair]
         for pair in SHOWN.findall(text)
@@ -591,7 +593,7 @@ def test_an_idle_webhook_fleet_fires_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 def test_a_busy_fleet_with_items_on_their_way_to_acknowledgement_fires_nothing(tmp_path: Path) -> None:
-    busy = Trouble(gauges={DEPTH: 3, PENDING: 4, OLDEST_AGE: 12, items("active"): 40})
+    busy = Trouble(gauges={DEPTH: lambda s: 3 * (s // STEP_S % 2), PENDING: 4, OLDEST_AGE: 12, items("active"): 40})
     drawn = samples(busy, Timeline(trouble_s=3600, end_s=4200))
     run_scenarios(tmp_path, scenario("busy", drawn, {at_s: set() for at_s in (900, 3600)}))
 
@@ -612,7 +614,7 @@ def test_a_short_gap_in_the_listing_does_not_turn_busy_workers_into_absent_ones(
     busy = {DEPTH: 4, OLDEST_AGE: 60, WORKERS: 0, items("active"): 5}
     gap = {series: _gap(busy.get(series, CALM_GAUGES[series])) for series in LISTING_SERIES}
     drawn = samples(Trouble(gauges={**busy, **gap}), Timeline(trouble_s=1800, end_s=2400))
-    run_scenarios(tmp_path, scenario("gap", drawn, {1500: {("WorkersSaturated", "warning")}}))
+    run_scenarios(tmp_path, scenario("gap", drawn, {1590: {("WorkersSaturated", "warning")}}))
 
 
 def _gap(level: Any) -> Any:
@@ -630,22 +632,23 @@ def test_one_exporter_that_can_read_is_enough(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_one_exporter_of_two_that_answers_is_enough(tmp_path: Path) -> None:
+def test_a_replica_that_is_down_is_a_warning_while_another_one_answers(tmp_path: Path) -> None:
     down = samples(Trouble(gauges={**NOTHING_EXPORTED, SCRAPED: 0}), Timeline(trouble_s=3000, end_s=3600))
     up = samples(Trouble(), Timeline(trouble_s=0, end_s=3600))
-    both = scenario("half down", down, {3300: set()})
+    both = scenario("half down", down, {3300: {("ReplicaDown", "warning")}})
     both["input_series"] += input_series(up, instances=("b:9831",))
     run_scenarios(tmp_path, both)
 
 
 @pytest.mark.e2e
-def test_an_exporter_that_is_no_longer_listed_counts_as_down(tmp_path: Path) -> None:
+def test_an_exporter_that_is_no_longer_listed_is_missed(tmp_path: Path) -> None:
     gone = samples(Trouble(gauges={**NOTHING_EXPORTED, SCRAPED: None}), Timeline(trouble_s=3000, end_s=3600))
-    down = {("ExporterDown", "critical")}
+    missing = {("ExporterMissing", "critical")}
+    unwatched = {("EnvironmentsUnwatched", "critical")}
     run_scenarios(
         tmp_path,
-        scenario("target gone", gone, {1200: down, 3300: down}),
-        scenario("never there", {"unrelated{}": [1.0] * 60}, {600: down}),
+        scenario("target gone", gone, {1200: missing | unwatched, 3300: missing | unwatched}),
+        scenario("never there", {"unrelated{}": [1.0] * 60}, {600: missing}),
     )
 
 
@@ -675,15 +678,52 @@ def test_promtool_finds_no_fault_with_the_rules_and_the_configuration() -> None:
 
 
 def test_the_rule_files_say_what_the_rules_say() -> None:
-    """Recorded names, expressions and `for` as a YAML reader sees them, both ways."""
+    """Recorded names, expressions, `for` and texts as a YAML reader sees them, both ways."""
     groups = [group for path in RULE_FILES for group in yaml.safe_load(path.read_text())["groups"]]
     read = [rule for group in groups for rule in group["rules"]]
-    recorded = [(rule["record"], rule["expr"]) for rule in read if "record" in rule]
-    alerts = [(rule["alert"], rule["labels"], rule["for"], rule["expr"]) for rule in read if "alert" in rule]
-    assert recorded == [(rule.record, rule.expr) for rule in rules.RECORDINGS]
-    assert alerts == [(a.full_name, {"severity": a.severity}, a.hold, a.expr) for a in rules.ALERTS]
-    described = [rule["annotations"]["description"] for rule in read if "alert" in rule]
-    assert described == [alert.description for alert in rules.ALERTS]
+    recorded = {rule["record"]: rule["expr"] for rule in read if "record" in rule}
+    alerts = {(rule["alert"], rule["labels"]["severity"]): rule for rule in read if "alert" in rule}
+    assert recorded == {rule.record: rule.expr for rule in rules.RECORDINGS}
+    assert {key: (rule["for"], rule["expr"], rule["annotations"]["description"]) for key, rule in alerts.items()} == {
+        (a.full_name, a.severity): (a.hold, a.expr, a.text) for a in rules.ALERTS
+    }
+    assert len(read) == len(rules.RECORDINGS) + len(rules.ALERTS)
+
+
+def test_no_group_has_more_rules_than_a_hosted_ruler_takes() -> None:
+    groups = [group for path in RULE_FILES for group in yaml.safe_load(path.read_text())["groups"]]
+    assert [group["name"] for group in groups if len(group["rules"]) > 20] == []
+
+
+def test_every_file_reads_only_what_it_or_recording_yml_records() -> None:
+    """So that each can be loaded without the others behind it."""
+    recorded_by_file = {
+        path.stem: {
+            rule["record"]
+            for group in yaml.safe_load(path.read_text())["groups"]
+            for rule in group["rules"]
+            if "record" in rule
+        }
+        for path in RULE_FILES
+    }
+    for path in RULE_FILES:
+        known = recorded_by_file[path.stem] | recorded_by_file["recording"]
+        for group in yaml.safe_load(path.read_text())["groups"]:
+            for rule in group["rules"]:
+                assert {name for name in metric_names(rule["expr"]) if ":" in name} <= known, rule
+
+
+def test_an_environment_may_have_a_threshold_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(t, "BY_ENVIRONMENT", {"batch": {"STARTING_S": 900}})
+    assert rules.above(recordings.STATE_AGE, "STARTING_S", matchers='state="starting"') == (
+        f'{recordings.STATE_AGE.record}{{state="starting",environment_name!~"batch"}} > 300\n'
+        f'or {recordings.STATE_AGE.record}{{state="starting",environment_name="batch"}} > 900'
+    )
+
+
+def test_thresholds_of_environments_are_those_that_alerts_compare_with() -> None:
+    compared = {"STARTING_S", "STOPPING_S"}
+    assert {name for numbers in t.BY_ENVIRONMENT.values() for name in numbers} <= compared
 
 
 RECORDED_NAME = re.compile(r"[a-z_]+:[a-z_]+:[a-z0-9_]+")
@@ -694,7 +734,7 @@ def test_recording_rules_are_named_level_metric_operation() -> None:
 
 
 def test_expressions_name_only_metrics_of_the_catalogue_and_rules_that_stand_above() -> None:
-    known = {"up", *exposed()}
+    known = {"up", "process_start_time_seconds", *exposed()}
     for rule in rules.RECORDINGS:
         assert set(metric_names(rule.expr)) <= known, rule.record
         known.add(rule.record)
@@ -703,8 +743,15 @@ def test_expressions_name_only_metrics_of_the_catalogue_and_rules_that_stand_abo
 
 
 def test_every_recording_is_used() -> None:
-    used = " ".join([*(rule.expr for rule in rules.RECORDINGS), *(a.expr + a.description for a in rules.ALERTS)])
-    assert [rule.record for rule in rules.RECORDINGS if rule.record not in used] == []
+    used = " ".join([*(rule.expr for rule in rules.RECORDINGS), *(a.expr + a.text for a in rules.ALERTS)])
+    shown = {
+        recordings.UTILISATION,
+        recordings.WAIT_QUANTILE,
+        recordings.IN_TIME_SHARE_1H,
+        recordings.IN_TIME_SHARE_1D,
+        recordings.BUDGET_LEFT,
+    }
+    assert {rule.record for rule in rules.RECORDINGS if rule.record not in used} == {rule.record for rule in shown}
 
 
 @pytest.mark.e2e

@@ -1,0 +1,244 @@
+"""Play an incident, let promtool evaluate the shipped rules over what Prometheus would have scraped, and say who is told what."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tempfile
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import yaml
+
+from dashboards import rules
+from tests.incidents.notification import Alertmanager
+from tests.incidents.stage import JOB, SCRAPE_S, Exporter, Site, Stage, curtain
+from tests.shipped.promql_reading import metric_names
+from tests.simulated_time import SimulatedTimeLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+ROOT = Path(__file__).parents[2]
+RULE_FILES = sorted((ROOT / "config/prometheus/rules").glob("*.yml"))
+LOOK_S = 30
+"""How often the rules are evaluated, and who fires is looked at: half as often as prometheus.yml does."""
+FIRING = 'ALERTS{alertstate="firing"}'
+SAMPLE = re.compile(r"\{(__name__=\"ALERTS\"[^}]*)\} 1E\+00")
+LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+TIME = re.compile(r"^    expr: .*, time: (?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?,")
+TEXTS_EVERY_MIN = 5
+
+Labels = frozenset[tuple[str, str]]
+Event = tuple[float, Callable[[Stage], Awaitable[None]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The samples of every series by the number of the scrape; a scrape that never happened is in `unseen`."""
+
+    scrapes: int
+    samples: Mapping[str, Mapping[int, float]]
+    unseen: frozenset[int] = frozenset()
+
+    def input_series(self) -> list[dict[str, str]]:
+        return [{"series": name, "values": self._notation(values)} for name, values in self.samples.items()]
+
+    def _notation(self, values: Mapping[int, float]) -> str:
+        """Write promtool's notation: runs in short, and a series that ends is marked stale as Prometheus does it."""
+        words: list[str] = []
+        was_there = False
+        for number in range(self.scrapes):
+            value = values.get(number)
+            if value is not None:
+                words.append(repr(value))
+            elif number in self.unseen or not was_there:
+                words.append("_")
+                continue
+            else:
+                words.append("stale")
+            was_there = value is not None
+        return " ".join(_shortened(words))
+
+
+def _shortened(words: Sequence[str]) -> Iterator[str]:
+    start = 0
+    for index in range(1, len(words) + 1):
+        if index == len(words) or words[index] != words[start]:
+            count, word = index - start, words[start]
+            if word == "stale" or count == 1:
+                yield from [word] * count
+            else:
+                yield f"_x{count}" if word == "_" else f"{word}x{count - 1}"
+            start = index
+
+
+@dataclass(frozen=True, slots=True)
+class Spell:
+    """A time for which an alert fired without a pause, in minutes. `told_at`: when it first was not inhibited."""
+
+    labels: Labels
+    first: float
+    last: float
+    told_at: float | None
+
+    def label(self, name: str) -> str:
+        return dict(self.labels).get(name, "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What happened: spells in order of time, and the texts that a reader got, by alert name."""
+
+    spells: tuple[Spell, ...]
+    texts: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+@cache
+def wanted_names() -> frozenset[str]:
+    """Return the metrics that any rule reads."""
+    expressions = [*(rule.expr for rule in rules.RECORDINGS), *(alert.expr for alert in rules.ALERTS)]
+    return frozenset(name for expr in expressions for name in metric_names(expr) if ":" not in name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Play:
+    """What is put on the stage: who is there, for how long, and what happens at which minute."""
+
+    sites: tuple[Site, ...]
+    exporters: tuple[Exporter, ...] = (Exporter(),)
+    minutes: int = 90
+    events: tuple[Event, ...] = ()
+    prometheus_away: tuple[float, float] | None = None
+
+
+def record(play: Play) -> Recorded:
+    return anyio.run(_record, play, backend_options={"loop_factory": SimulatedTimeLoop})
+
+
+async def _record(play: Play) -> Recorded:
+    samples: dict[str, dict[int, float]] = defaultdict(dict)
+    unseen = set()
+    due = sorted(play.events, key=lambda event: event[0])
+    async with curtain(play.sites, play.exporters) as stage:
+        for number in range(play.minutes * 60 // SCRAPE_S + 1):
+            await stage.until(number * SCRAPE_S)
+            while due and due[0][0] <= stage.minute:
+                await due.pop(0)[1](stage)
+            if play.prometheus_away and play.prometheus_away[0] <= stage.minute < play.prometheus_away[1]:
+                unseen.add(number)
+                continue
+            for exporter in play.exporters:
+                await _scrape(stage, exporter.instance, number, samples)
+    return Recorded(play.minutes * 60 // SCRAPE_S + 1, samples, frozenset(unseen))
+
+
+async def _scrape(stage: Stage, instance: str, number: int, samples: dict[str, dict[int, float]]) -> None:
+    target = f'job="{JOB}",instance="{instance}"'
+    exposed = await stage.scrape(instance, wanted_names())
+    samples[f"up{{{target}}}"][number] = float(exposed is not None)
+    for series, value in exposed or ():
+        name, brace, labels = series.partition("{")
+        samples[f"{name}{{{target}{',' if brace else '}'}{labels}"][number] = value
+
+
+def evaluate(recorded: Recorded, *, rule_files: Iterable[Path] = RULE_FILES, tool: str = "promtool") -> Course:
+    """Let promtool say which alerts fire at every half minute, and what they say."""
+    files = list(rule_files)
+    minutes = (recorded.scrapes - 1) * SCRAPE_S // 60
+    alerts = {rule["alert"] for path in files for group in _groups(path) for rule in group["rules"] if "alert" in rule}
+    test = {
+        "interval": f"{SCRAPE_S}s",
+        "input_series": recorded.input_series(),
+        "promql_expr_test": [
+            {"expr": FIRING, "eval_time": f"{at}s", "exp_samples": [{"labels": "other", "value": 1}]}
+            for at in range(LOOK_S, minutes * 60 + 1, LOOK_S)
+        ],
+        "alert_rule_test": [
+            {"eval_time": f"{minute}m", "alertname": name, "exp_alerts": []}
+            for name in sorted(alerts)
+            for minute in range(TEXTS_EVERY_MIN, minutes, TEXTS_EVERY_MIN)
+        ],
+    }
+    groups = [group["name"] for path in files for group in _groups(path)]
+    document = {
+        "rule_files": [str(path) for path in files],
+        "evaluation_interval": f"{LOOK_S}s",
+        "group_eval_order": sorted(groups, key=lambda name: not name.endswith("-recording")),
+        "tests": [test],
+    }
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
+        json.dump(document, file)
+        file.flush()
+        done = subprocess.run([tool, "test", "rules", file.name], capture_output=True, text=True, check=False)
+    text = done.stdout + done.stderr
+    assert "FAILED" in text, text
+    unseen = {number * SCRAPE_S // LOOK_S * LOOK_S for number in recorded.unseen}
+    firing = {at: alerts for at, alerts in _firing(text) if at not in unseen}
+    return Course(spells=tuple(_spells(firing)), texts=_texts(text))
+
+
+def _groups(path: Path) -> list[dict[str, Any]]:
+    groups: list[dict[str, Any]] = yaml.safe_load(path.read_text())["groups"]
+    return groups
+
+
+def _firing(text: str) -> Iterator[tuple[int, frozenset[Labels]]]:
+    at = None
+    for line in text.splitlines():
+        if match := TIME.match(line):
+            hours, minutes, seconds = (int(part or 0) for part in match.groups())
+            at = hours * 3600 + minutes * 60 + seconds
+        elif at is not None and line.startswith("        got:"):
+            yield at, frozenset(frozenset(_labels(found[1])) for found in SAMPLE.finditer(line))
+            at = None
+
+
+def _labels(text: str) -> Iterator[tuple[str, str]]:
+    for name, value in LABEL.findall(text):
+        if name not in {"__name__", "alertstate"}:
+            yield name, value
+
+
+def _spells(firing: Mapping[int, frozenset[Labels]]) -> Iterator[Spell]:
+    alertmanager = Alertmanager.shipped()
+    moments = sorted(firing)
+    told = {at: {alert for alert in firing[at] if not alertmanager.mutes(alert, firing[at])} for at in moments}
+    began: dict[Labels, int] = {}
+    spells = []
+    for before, now in pairwise([None, *moments, None]):
+        here = firing[now] if now is not None else frozenset()
+        for alert in [each for each in began if each not in here]:
+            first = began.pop(alert)
+            told_at = _told_at(alert, [at for at in moments if first <= at <= (before or 0)], told)
+            spells.append(Spell(alert, first / 60, (before or 0) / 60, told_at))
+        for alert in here:
+            began.setdefault(alert, now or 0)
+    yield from sorted(spells, key=lambda spell: (spell.first, sorted(spell.labels)))
+
+
+def _told_at(alert: Labels, moments: Sequence[int], told: Mapping[int, set[Labels]]) -> float | None:
+    """Return the minute of the first notification: the pager's group waits 10 s, that of the others as long as two looks are apart."""
+    waits = 0 if ("severity", "critical") in alert else 1
+    for index, at in enumerate(moments):
+        if all(alert in told[each] for each in moments[index : index + 1 + waits]) and index + waits < len(moments):
+            return at / 60
+    return None
+
+
+def _texts(text: str) -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    name = ""
+    for line in text.splitlines():
+        if line.startswith("    alertname: "):
+            name = line.removeprefix("    alertname: ").partition(",")[0]
+        if line.strip().startswith("Annotations:"):
+            found[name].add(dict(LABEL.findall(line)).get("description", ""))
+    return {name: frozenset(texts) for name, texts in found.items()}
