@@ -259,8 +259,8 @@ def limits(name: str) -> list[float]:
 
 
 def test_colours_and_lines_begin_where_the_alerts_do() -> None:
-    wait, old = limits("BacklogAgeing"), limits("NumbersOld")[:1]
-    objective = limits("WaitObjectiveMissed")[:1]
+    # These alerts compare with what the exporter says of the environment, and with these numbers where it says nothing.
+    wait, old, objective = [t.WAIT_WARNING_S, t.WAIT_CRITICAL_S], [t.DATA_AGE_S], [t.WAIT_OBJECTIVE_S]
     overview, environment, exporter = (steps_of(json.loads(path.read_text())) for path in FILES.values())
     assert overview == {
         "Longest wait": wait,
@@ -286,7 +286,7 @@ def test_colours_and_lines_begin_where_the_alerts_do() -> None:
     }
     assert exporter == {
         "Unreadable": [1],
-        "Failed reads": limits("ApiErrors"),
+        "Failed reads": [t.ERROR_RATIO],
         "Budget left": [0.01, t.BUDGET_LEFT_RATIO],
         "429 wait": [1],
         "Environments/Stats read": old,

@@ -95,7 +95,7 @@ def test_no_page_names_a_metric_that_does_not_exist(any_page: Page) -> None:
 @pytest.mark.parametrize("block", blocks("promql"))
 def test_every_expression_parses_and_names_what_exists(block: Block) -> None:
     names = metric_names(block.text)
-    assert names
+    assert names or block.text.strip() == "vector(1)"
     assert set(names) <= NAMES | {"ALERTS"}
 
 
