@@ -52,7 +52,7 @@ def config(home: Path) -> Iterator[Path]:
         _, batch, staging, *_ = DEMO_ENVIRONMENTS
         simulator.faults.inject("status-403", environment_id=staging.id)
         simulator.faults.inject("hang", environment_id=batch.id, call="list")
-        yield write_config(home, simulator, api={"timeout": "1s"}, scrape={"timeout": "2s"})
+        yield write_config(home, simulator, api={"timeout": "3s"}, scrape={"timeout": "10s"})
 
 
 # ---- TLS and a login
@@ -146,15 +146,15 @@ def test_prometheus_scrapes_through_tls_and_a_login_while_the_certificate_is_ren
             "basic_auth": {"username": "prometheus", "password": PASSWORD},
         }
         target = base_url.removeprefix("https://")
-        with prometheus_server(scrape_config(target, interval="2s", **scheme), home) as prometheus:
+        with prometheus_server(scrape_config(target, interval="10s", **scheme), home) as prometheus:
             job = '{job="managed-agents"}'
-            prometheus.wait_for(lambda: prometheus.query(f"count_over_time(up{job}[1m]) >= 2"))
+            prometheus.wait_for(lambda: prometheus.query(f"count_over_time(up{job}[10m]) >= 2"))
             before = served_certificate(base_url, home)
             issue(authority, home, "server", "127.0.0.1")
             prometheus.wait_for(lambda: served_certificate(base_url, home) != before)
-            scraped = prometheus.by(f"count_over_time(up{job}[1m])", "job")["managed-agents"]
-            prometheus.wait_for(lambda: prometheus.query(f"count_over_time(up{job}[1m]) > {scraped}"))
-            assert prometheus.by(f"min_over_time(up{job}[1m])", "job") == {"managed-agents": 1}
+            scraped = prometheus.by(f"count_over_time(up{job}[10m])", "job")["managed-agents"]
+            prometheus.wait_for(lambda: prometheus.query(f"count_over_time(up{job}[10m]) > {scraped}"))
+            assert prometheus.by(f"min_over_time(up{job}[10m])", "job") == {"managed-agents": 1}
             assert not prometheus.complaints()
 
 
