@@ -250,6 +250,8 @@ class Budget:
         if priority is Priority.RESYNC and spare - 1 < self._burst / 2:
             return False
         wanted = 1 + (self._segments_to_reserve(demand) if priority is Priority.OPEN_END else 0)
+        if spare < wanted:
+            return False
         least = min(priority, Priority.SEGMENT)
         if spare - wanted >= least * len(self._demand_by_environment):
             return True

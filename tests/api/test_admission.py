@@ -392,6 +392,34 @@ async def test_a_refusal_by_the_api_sends_away_all_who_wait_for_a_slot() -> None
     assert await calls.free_slots() == 2
 
 
+async def test_a_wait_gets_shorter_as_time_passes_and_ends() -> None:
+    calls = Calls()
+    waits = [calls.admission.wait_s]
+    assert calls.admission.rate_limited(30.0)
+    for calls.now in (0.0, 10.0, 29.0, 30.0, 40.0):
+        waits.append(calls.admission.wait_s)
+    assert waits == [0, 30, 20, 1, 0, 0]
+
+
+async def test_a_good_answer_lets_the_next_wait_start_small_again() -> None:
+    calls = Calls()
+    waits = []
+    for calls.now, answered in ((0.0, False), (100.0, False), (200.0, True), (300.0, False)):
+        calls.admission.rate_limited(None)
+        waits.append(calls.admission.wait_s)
+        if answered:
+            calls.admission.answered()
+    assert waits == [3.75, 7.5, 15, 3.75]
+
+
+async def test_several_529_in_a_row_let_everybody_wait_and_one_lets_its_own_environment_wait() -> None:
+    calls = Calls()
+    news = [calls.admission.overloaded(f"env_{number}", 20.0) for number in range(3)]
+    assert (news, calls.admission.wait_s) == ([False, False, True], 20)
+    assert [calls.admission.back_off_s(None, waits) for waits in (1, 2, 3)] == [3.75, 7.5, 15]
+    assert calls.admission.back_off_s(7.0, 3) == 7
+
+
 async def test_a_token_is_taken_when_the_slot_is_had_not_before() -> None:
     calls = Calls(per_minute=20, concurrency=1)
     calls.start("running", stats())

@@ -98,7 +98,33 @@ def test_a_smaller_budget_holds_at_once_and_a_larger_one_has_to_fill_up() -> Non
     assert budget.limit_per_minute(0.0) == 1_000_000
 
 
+def test_what_has_accrued_before_a_change_has_accrued_at_the_old_rate() -> None:
+    budget = new_budget(per_minute=120)
+    drained(budget, 0.0)
+    budget.configure(per_minute=1_000_000, min_interval_s=MIN_INTERVAL_S, now=10.0)
+    assert budget.available(10.0) == 20
+
+
+@pytest.mark.parametrize(("min_interval_s", "period_s"), [(10.0, 30.0), (30.0, 30.0), (60.0, 60.0)])
+def test_scrapes_closer_than_the_minimal_interval_that_holds_now_are_no_period(
+    min_interval_s: float, period_s: float
+) -> None:
+    budget = new_budget()
+    budget.configure(per_minute=120, min_interval_s=min_interval_s, now=0.0)
+    for now in (0.0, 30.0):
+        budget.register_demand(["env_a"], now=now)
+    assert budget._demand_by_environment["env_a"].period_s == period_s
+
+
 # ---- worth
+
+
+def test_what_the_stats_have_just_taken_is_no_longer_kept_for_them() -> None:
+    budget = new_budget(per_minute=60)
+    budget.register_demand(["env_a"], now=0.0)
+    for each in (*[Priority.OPEN_END] * 28, Priority.STATS, Priority.OPEN_END):
+        assert budget.take(each, environment_id="env_a", now=0.0)
+    assert budget.available(0.0) == 0
 
 
 def test_the_listing_leaves_a_token_for_every_environment_whose_stats_are_due() -> None:
@@ -152,6 +178,55 @@ def test_what_was_reserved_and_not_asked_for_is_free_again_after_the_scrape() ->
     assert sum(budget.take(Priority.BACKFILL, environment_id="env_a", now=60.0) for _ in range(60)) == 56
     budget.register_demand(["env_a"], now=80.0)
     assert sum(budget.take(Priority.BACKFILL, environment_id="env_a", now=80.0) for _ in range(60)) == 41
+
+
+def backfill_after_reservation(*, per_minute: int, segments: int, later_s: float = 0.0) -> int:
+    """Return how many calls history gets beside what an open end reserved that needed `segments` last time."""
+    budget = new_budget(per_minute=per_minute)
+    budget.configure(per_minute=per_minute, min_interval_s=60.0, now=0.0)
+    budget.register_demand(["env_a"], now=0.0)
+    assert budget.take(Priority.OPEN_END, environment_id="env_a", now=0.0)
+    for _ in range(segments):
+        budget.take(Priority.SEGMENT, environment_id="env_a", now=0.0)
+    budget.register_demand(["env_a"], now=3600.0)
+    for each in (Priority.STATS, Priority.OPEN_END):
+        assert budget.take(each, environment_id="env_a", now=3600.0)
+    if later_s:
+        budget.register_demand(["env_a"], now=3600.0 + later_s)
+    return sum(budget.take(Priority.BACKFILL, environment_id="env_a", now=3600.0 + later_s) for _ in range(1000))
+
+
+@pytest.mark.parametrize(("segments", "reserved"), [(0, 0), (1, 1), (3, 3), (4, 4), (9, 4)])
+def test_an_open_end_reserves_the_segments_of_last_time_but_four_at_most(segments: int, reserved: int) -> None:
+    assert backfill_after_reservation(per_minute=120, segments=segments) == 60 - 2 - reserved
+
+
+@pytest.mark.parametrize(("per_minute", "reserved"), [(14, 0), (16, 1), (32, 2), (64, 4)])
+def test_an_open_end_reserves_an_eighth_of_the_burst_at_most(per_minute: int, reserved: int) -> None:
+    assert backfill_after_reservation(per_minute=per_minute, segments=9) == per_minute // 2 - 2 - reserved
+
+
+def test_a_reservation_is_kept_for_ten_seconds() -> None:
+    at_once = backfill_after_reservation(per_minute=120, segments=4)
+    assert backfill_after_reservation(per_minute=120, segments=4, later_s=9.5) == at_once + 2
+    assert backfill_after_reservation(per_minute=120, segments=4, later_s=10.0) == at_once + 2 + 4
+
+
+@pytest.mark.parametrize(("left", "affordable"), [(3, False), (4, True)])
+def test_until_a_second_scrape_the_next_one_is_expected_after_a_quarter_of_a_minute(
+    left: int, *, affordable: bool
+) -> None:
+    budget, ids = new_budget(per_minute=60), [f"env_{number}" for number in range(14)]
+    budget.register_demand(ids, now=0.0)
+    for each in ids:
+        assert budget.take(Priority.STATS, environment_id=each, now=0.0)
+    assert budget.take(Priority.OPEN_END, environment_id="env_0", now=0.0)
+    for _ in range(3):
+        budget.take(Priority.SEGMENT, environment_id="env_0", now=0.0)
+    budget.register_demand(ids, now=1.0)
+    while budget.available(1.0) > left:
+        assert budget.take(Priority.STATS, environment_id=None, now=1.0)
+    assert budget.take(Priority.OPEN_END, environment_id="env_0", now=1.0) is affordable
 
 
 def test_the_reservation_never_keeps_a_small_budget_from_reading_at_all() -> None:

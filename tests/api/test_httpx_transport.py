@@ -546,6 +546,34 @@ async def test_a_request_carries_the_credential_once_and_nothing_of_the_answers(
 # ---- memory, slots, descriptors
 
 
+async def test_bodies_of_all_environments_share_their_memory_and_none_is_lost(options: ConnectOptions) -> None:
+    large = STATS.ljust(LIMIT_BYTES)
+    parts = [large[start : start + LIMIT_BYTES // 8] for start in range(0, LIMIT_BYTES, LIMIT_BYTES // 8)]
+
+    async def behave(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(answer(large).partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
+        await connection.send(*parts, gap_s=0.001)
+        await connection.hang()
+
+    async def most_held_bytes() -> int:
+        most = 0
+        while not ended.is_set():
+            most = max(most, options.bodies.held_bytes)
+            await asyncio.sleep(0)
+        return most
+
+    ended = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(serving(behave))
+        readers = [await stack.enter_async_context(reader(server.base_url, options, timeout_s=60)) for _ in range(20)]
+        watching = asyncio.ensure_future(most_held_bytes())
+        assert await asyncio.gather(*(each.depth() for each in readers)) == [3] * 20
+        ended.set()
+        assert LIMIT_BYTES < await watching <= 3 * LIMIT_BYTES
+    assert options.bodies.held_bytes == 0
+
+
 def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
