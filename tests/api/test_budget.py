@@ -287,6 +287,55 @@ def test_what_is_remembered_of_the_reserve_never_lets_the_listing_overdraw_it(
         assert not taken or spend is Priority.STATS or reserved or exact >= 1 - 1e-6
 
 
+def with_known_slack() -> Budget:
+    """Return a budget that has let one open end pass and remembers how much could be spared then."""
+    budget = new_budget(per_minute=120)
+    budget.register_demand(["env_0"], now=0.0)
+    for each in (Priority.STATS, *[Priority.OPEN_END] * 50, Priority.SEGMENT, Priority.OPEN_END):
+        assert budget.take(each, environment_id="env_0", now=0.0)
+    return budget
+
+
+def test_what_could_be_spared_is_forgotten_when_more_environments_are_scraped() -> None:
+    budget = with_known_slack()
+    budget.register_demand([f"env_{number}" for number in range(20)], now=0.0)
+    assert budget.available(0.0) == 7
+    assert not budget.take(Priority.OPEN_END, environment_id="env_0", now=0.0)
+
+
+def test_what_could_be_spared_is_forgotten_when_the_budget_gets_smaller() -> None:
+    budget = with_known_slack()
+    budget.register_demand(["env_0", *(f"env_{number}" for number in range(1, 8))], now=0.0)
+    assert not budget.take(Priority.OPEN_END, environment_id="env_0", now=0.0)
+    budget = new_budget(per_minute=120)
+    budget.register_demand([f"env_{number}" for number in range(50)], now=0.0)
+    assert budget.take(Priority.OPEN_END, environment_id="env_0", now=0.0)
+    budget.configure(per_minute=20, min_interval_s=MIN_INTERVAL_S, now=0.0)
+    assert budget.available(0.0) == 10
+    assert not budget.take(Priority.OPEN_END, environment_id="env_1", now=0.0)
+
+
+def test_what_could_be_spared_is_forgotten_after_a_429() -> None:
+    budget = with_known_slack()
+    budget.rate_limited(20.0, now=0.0)
+    assert not budget.take(Priority.OPEN_END, environment_id="env_0", now=21.01)
+    assert budget.take(Priority.STATS, environment_id="env_0", now=21.01)
+
+
+@pytest.mark.parametrize(("scraped", "several"), [(0, 3), (3, 3), (7, 3), (8, 4), (16, 8), (17, 8), (1000, 8)])
+def test_half_of_the_environments_in_a_row_make_a_529_everybody_s_but_three_at_least_and_eight_at_most(
+    scraped: int, several: int
+) -> None:
+    budget = new_budget()
+    budget.register_demand([f"env_{number}" for number in range(scraped)], now=0.0)
+    for _ in range(2):
+        news = [budget.overloaded(f"env_{number}", 20.0, now=0.0) for number in range(several - 1)]
+        assert (news, budget.waits_until(0.0)) == ([False] * (several - 1), None)
+        budget.answered()
+    news = [budget.overloaded(f"env_{number % several}", 20.0, now=0.0) for number in range(several)]
+    assert (news, budget.waits_until(0.0)) == ([False] * (several - 1) + [True], 20.0)
+
+
 # ---- waiting out a refusal
 
 
