@@ -121,8 +121,10 @@ def test_scrapes_closer_than_the_minimal_interval_that_holds_now_are_no_period(
 
 def test_what_the_stats_have_just_taken_is_no_longer_kept_for_them() -> None:
     budget = new_budget(per_minute=60)
-    budget.register_demand(["env_a"], now=0.0)
-    for each in (*[Priority.OPEN_END] * 28, Priority.STATS, Priority.OPEN_END):
+    budget.register_demand(["env_a", "env_b", "env_c"], now=0.0)
+    for environment_id in ("env_b", "env_c"):
+        assert budget.take(Priority.STATS, environment_id=environment_id, now=0.0)
+    for each in (*[Priority.OPEN_END] * 26, Priority.STATS, Priority.OPEN_END):
         assert budget.take(each, environment_id="env_a", now=0.0)
     assert budget.available(0.0) == 0
 
@@ -212,11 +214,11 @@ def test_a_reservation_is_kept_for_ten_seconds() -> None:
     assert backfill_after_reservation(per_minute=120, segments=4, later_s=10.0) == at_once + 2 + 4
 
 
-@pytest.mark.parametrize(("left", "affordable"), [(3, False), (4, True)])
+@pytest.mark.parametrize(("left", "affordable"), [(4, False), (5, True)])
 def test_until_a_second_scrape_the_next_one_is_expected_after_a_quarter_of_a_minute(
     left: int, *, affordable: bool
 ) -> None:
-    budget, ids = new_budget(per_minute=60), [f"env_{number}" for number in range(14)]
+    budget, ids = new_budget(per_minute=60), [f"env_{number}" for number in range(15)]
     budget.register_demand(ids, now=0.0)
     for each in ids:
         assert budget.take(Priority.STATS, environment_id=each, now=0.0)
@@ -287,39 +289,39 @@ def test_what_is_remembered_of_the_reserve_never_lets_the_listing_overdraw_it(
         assert not taken or spend is Priority.STATS or reserved or exact >= 1 - 1e-6
 
 
+TWENTY = [f"env_{number}" for number in range(20)]
+
+
 def with_known_slack() -> Budget:
-    """Return a budget that has let one open end pass and remembers how much could be spared then."""
+    """Return a budget with 19 tokens that remembers how many could be spared when it had 20: 15, for five stats are due."""
     budget = new_budget(per_minute=120)
-    budget.register_demand(["env_0"], now=0.0)
-    for each in (Priority.STATS, *[Priority.OPEN_END] * 50, Priority.SEGMENT, Priority.OPEN_END):
-        assert budget.take(each, environment_id="env_0", now=0.0)
+    budget.register_demand(TWENTY, now=0.0)
+    for each in TWENTY[5:]:
+        assert budget.take(Priority.STATS, environment_id=each, now=0.0)
+    for _ in range(26):
+        assert budget.take(Priority.OPEN_END, environment_id="env_0", now=0.0)
+    assert budget.available(0.0) == 19
     return budget
 
 
 def test_what_could_be_spared_is_forgotten_when_more_environments_are_scraped() -> None:
     budget = with_known_slack()
-    budget.register_demand([f"env_{number}" for number in range(20)], now=0.0)
-    assert budget.available(0.0) == 7
+    budget.register_demand([*TWENTY, *(f"env_new_{number}" for number in range(20))], now=0.0)
     assert not budget.take(Priority.OPEN_END, environment_id="env_0", now=0.0)
 
 
 def test_what_could_be_spared_is_forgotten_when_the_budget_gets_smaller() -> None:
     budget = with_known_slack()
-    budget.register_demand(["env_0", *(f"env_{number}" for number in range(1, 8))], now=0.0)
+    budget.configure(per_minute=8, min_interval_s=MIN_INTERVAL_S, now=0.0)
+    assert budget.available(0.0) == 4
     assert not budget.take(Priority.OPEN_END, environment_id="env_0", now=0.0)
-    budget = new_budget(per_minute=120)
-    budget.register_demand([f"env_{number}" for number in range(50)], now=0.0)
-    assert budget.take(Priority.OPEN_END, environment_id="env_0", now=0.0)
-    budget.configure(per_minute=20, min_interval_s=MIN_INTERVAL_S, now=0.0)
-    assert budget.available(0.0) == 10
-    assert not budget.take(Priority.OPEN_END, environment_id="env_1", now=0.0)
 
 
 def test_what_could_be_spared_is_forgotten_after_a_429() -> None:
     budget = with_known_slack()
-    budget.rate_limited(20.0, now=0.0)
-    assert not budget.take(Priority.OPEN_END, environment_id="env_0", now=21.01)
-    assert budget.take(Priority.STATS, environment_id="env_0", now=21.01)
+    budget.rate_limited(10.0, now=0.0)
+    assert not budget.take(Priority.OPEN_END, environment_id="env_0", now=12.0)
+    assert budget.take(Priority.STATS, environment_id="env_0", now=12.0)
 
 
 @pytest.mark.parametrize(("scraped", "several"), [(0, 3), (3, 3), (7, 3), (8, 4), (16, 8), (17, 8), (1000, 8)])

@@ -560,7 +560,7 @@ async def test_bodies_of_all_environments_share_their_memory_and_none_is_lost(op
         most = 0
         while not ended.is_set():
             most = max(most, options.bodies.held_bytes)
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         return most
 
     ended = asyncio.Event()
