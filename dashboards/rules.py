@@ -178,7 +178,7 @@ QUEUE_ALERTS: Final = (
         name="WorkersSaturated",
         severity="warning",
         hold=t.SATURATED_FOR,
-        expr=f"{r.DEPTH_LOW.record} > 0\nand {r.increase(m.WORK_ACKNOWLEDGED, '30m')} > 0\n"
+        expr=f"{r.DEPTH_LOW.record} > 0\nand {r.increase(m.WORK_ACKNOWLEDGED, '1h')} > 0\n"
         f"unless {r.BUSY.record} == 0\nunless {_LEFT} >= {t.LEAVING_SHARE} * ({r.BUSY.record} + {_LEFT}) > 0",
         summary="Work is waiting because there are too few workers.",
         description=f"At least {_VALUE} item(s) have waited in {_NAME} at every moment of the last {t.SATURATED_WINDOW}, the oldest "
@@ -494,9 +494,10 @@ EXPORTER_ALERTS: Final = (
         subject="exporter",
         severity="warning",
         hold=t.REPLICA_DOWN_FOR,
-        expr=f"{r.ANSWERED.record} < {t.EXPORTER_DOWN_SHARE}\nunless on (job) {_EXPORTER_DOWN}",
+        expr=f"max by (job, instance) (max_over_time({TARGETS}[{t.LOOKBACK}])) == 0\nunless on (job) {_EXPORTER_DOWN}",
         summary="One exporter of several cannot be scraped.",
-        description=f"{_PERCENT} of the scrapes of {{{{ $labels.instance }}}} were answered in the last {t.EXPORTER_DOWN_WINDOW}. Another exporter of the job {{{{ $labels.job }}}} is there.",
+        description=f"{{{{ $labels.instance }}}} has answered no scrape for {t.LOOKBACK}. Another exporter of the job "
+        "{{ $labels.job }} is there.",
         next_step="look at that process and its last log line.",
     ),
     Alert(

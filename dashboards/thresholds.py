@@ -58,7 +58,7 @@ WAIT_CRITICAL_MEMORY: Final = "1h"
 BLIND_MEMORY: Final = "10m"
 # How fast the budget of 30 days is spent, and how many items prove anything. 14.4: two per cent of it in an hour; 6: five in six.
 FAST_BURN: Final = 14.4
-FAST_BURN_ITEMS: Final = 10
+FAST_BURN_ITEMS: Final = 6
 SLOW_BURN: Final = 6
 SLOW_BURN_ITEMS: Final = 20
 BURN_FOR: Final = "2m"
@@ -151,7 +151,7 @@ EXPORTER_DOWN_FOR: Final = "1m"
 # An environment that an exporter showed within this time and that nobody shows now, while that exporter is not there.
 UNWATCHED_WINDOW: Final = "1h"
 UNWATCHED_FOR: Final = "2m"
-REPLICA_DOWN_FOR: Final = "5m"
+REPLICA_DOWN_FOR: Final = "3m"
 # Starts within the window. One is an update, two an update and a node that went away.
 RESTARTS: Final = 3
 RESTART_WINDOW: Final = "15m"

@@ -18,7 +18,7 @@ import yaml
 from dashboards.addresses import GRAFANA_URL
 from tests.exported import exporter_process, free_port
 from tests.incidents.incidents import INCIDENTS
-from tests.incidents.laboratory import evaluate, record
+from tests.incidents.laboratory import course_of
 from tests.incidents.notification import Alertmanager
 from tests.incidents.test_notification import BY_KEY, MUTED, labels
 from tests.patience import PATIENCE_S
@@ -181,7 +181,7 @@ def in_seconds(duration: str) -> int:
 def test_two_hundred_environments_cause_at_most_three_notifications_when_the_vendor_goes_down(tmp_path: Path) -> None:
     """The alerts of the laboratory's incident, as Prometheus would send them: again and again while they fire."""
     (incident,) = (each for each in INCIDENTS if each.name == "many_down")
-    spells = [each for each in evaluate(record(incident.play)).spells if each.label("severity") != "none"]
+    spells = [each for each in course_of(incident.play).spells if each.label("severity") != "none"]
     with receiver() as (webhook, delivered):
         config = with_webhooks(webhook) | {"route": shipped_route()}
         with alertmanager(sped_up(config), tmp_path) as address:

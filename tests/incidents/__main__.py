@@ -10,14 +10,14 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 
 from tests.incidents.incidents import INCIDENTS
-from tests.incidents.laboratory import evaluate, record
+from tests.incidents.laboratory import course_of
 from tests.incidents.table import DOCUMENTATION, OUTCOMES, Row, documented, keep, kept, rows
 
 
 def outcome(name: str) -> tuple[Row, ...]:
     logging.disable(logging.CRITICAL)
     (incident,) = (each for each in INCIDENTS if each.name == name)
-    return rows(evaluate(record(incident.play)).spells)
+    return rows(course_of(incident.play).spells)
 
 
 def main(wanted: list[str]) -> None:

@@ -206,7 +206,7 @@ class Network:
         pairs: list[tuple[bytes, bytes]] = start["headers"]  # type: ignore[assignment]
         body = b"".join(bytes(part.get("body", b"")) for part in bodies)  # type: ignore[call-overload]
         if any(f"/{site}/" in path for site in self.strange_sites):
-            body = body.replace(b'"state":"active"', b'"state":"hibernating"', 1)
+            body = body.replace(b'"state": "active"', b'"state": "hibernating"', 1)
         received = {name.decode().lower(): value.decode() for name, value in pairs}
         return HttpResponse(int(str(start["status"])), received, body)
 

@@ -11,7 +11,7 @@ import pytest
 
 from dashboards import rules
 from tests.incidents.incidents import INCIDENTS, Incident
-from tests.incidents.laboratory import Course, evaluate, record
+from tests.incidents.laboratory import Course, course_of
 from tests.incidents.table import DOCUMENTATION, WATCHDOG, Row, documented, kept, rows
 
 pytestmark = pytest.mark.e2e
@@ -29,7 +29,7 @@ def incident(request: pytest.FixtureRequest) -> Incident:
 
 @pytest.fixture(scope="module")
 def course(incident: Incident) -> Course:
-    return evaluate(record(incident.play))
+    return course_of(incident.play)
 
 
 def test_incident_says_what_is_expected_and_nothing_else(incident: Incident, course: Course) -> None:
@@ -56,6 +56,8 @@ def test_texts_are_legible(course: Course) -> None:
 
 
 def test_the_watchdog_never_stops(incident: Incident, course: Course) -> None:
+    if incident.play.groups is not None:
+        pytest.skip("judged without it")
     (spell,) = [spell for spell in course.spells if spell.label("alertname") == WATCHDOG]
     assert (spell.first, spell.last) == (0.5, incident.play.minutes)
 
