@@ -311,7 +311,8 @@ class ListIndex:
         if covered is not None:
             for met in (self._met, self._detector.met):
                 met.add(covered.low, covered.high, edge=covered.edge, edge_ids=covered.edge_ids)
-            for item in page.items:
+            # A later page may show that more time has passed: then items of the pages before it are settled as well.
+            for item in (*page.items, *self.items.settle(walk.watermark, met_by=walk.number)):
                 self._detector.forget_finished(item)
         if self.ordered:
             self._dismiss_missing(page)
@@ -323,7 +324,6 @@ class ListIndex:
         arrived = walk.finish(page, self._bookmarks)
         self.items.move(arrived, except_met_by=walk.number)
         self.items.drop_recent(unless_met_by=walk.number)
-        self.items.settle(walk.watermark)
         self.ended_in = self._read if self.ended_in is None else self.ended_in
         self._watermark, self.walked_in, self.walked_at = walk.watermark, walk.started_in, walk.began_at
         self.last_walk = walk.number

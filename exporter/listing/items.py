@@ -86,12 +86,13 @@ class ListedItems:
             self.sealed[item.state] += 1
         return True
 
-    def settle(self, watermark: float) -> None:
-        """Move those out of the recent ones that were created before the watermark."""
-        old = [each for each in self.recent.values() if first_instant(each.item) < watermark]
+    def settle(self, watermark: float, *, met_by: int) -> list[WorkItem]:
+        """Move those out of the recent ones that the walk has met and that were created before the watermark. Return them."""
+        old = [each for each in self.recent.values() if each.walk == met_by and first_instant(each.item) < watermark]
         for each in old:
             del self.recent[each.item.id]
             self.add(each, settled=True)
+        return [each.item for each in old]
 
     def rename(self, old_id: str, new_id: str) -> TrackedItem:
         tracked = self.live.pop(old_id)

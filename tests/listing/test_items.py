@@ -39,7 +39,9 @@ def test_recent_items_that_are_old_enough_are_kept_among_the_live_ones_or_as_a_n
     items = ListedItems()
     for item in (active("a", 1), finished("b", 1), active("c", 2), finished("d", 3)):
         items.add(tracked(item), settled=False)
-    items.settle(2.0)
+    items.add(tracked(finished("e", 1), walk=2), settled=False)
+    assert [item.id for item in items.settle(2.0, met_by=1)] == ["a", "b"]
+    items.drop_recent(unless_met_by=1)
     assert (set(items.live), set(items.recent), items.sealed[State.STOPPED]) == ({"a"}, {"c", "d"}, 1)
     assert _counts(items) == {"active": 2, "stopped": 2}
 

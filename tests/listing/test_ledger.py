@@ -193,6 +193,22 @@ def test_a_cold_start_is_spread_over_reads_and_loses_nothing(order: places.Order
     scenario.read_quietly()
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_cold_start_in_single_calls_counts_items_that_ended_at_once(order: places.Order) -> None:
+    items = [WorkItem(f"work_{n}", State.STOPPED, 1e9 + n, stopped_at=1e9 + n) for n in range(250)]
+    answer = _pages(items if order == "oldest_first" else items[::-1], 50)
+    ledger = _ledger()
+    for read in range(20):
+        ledger.begin(now=15.0 * read)
+        call, *_ = ledger.calls_to_make()
+        ledger.receive_page(call, answer(call), now=15.0 * read)
+        for other in ledger.calls_to_make():
+            ledger.skipped(other)
+    assert ledger.listing().complete
+    assert ledger.listing().contradictions == 0
+    assert ledger.listing().count_by_state[State.STOPPED] == 250
+
+
 def test_a_list_that_was_not_read_for_long_is_caught_up_with_over_several_reads() -> None:
     scenario = Scenario(Rules(page_max=100), page_size=100, history=300, seed=1)
     scenario.read_quietly()
