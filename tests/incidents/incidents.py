@@ -218,7 +218,11 @@ INCIDENTS: Final = (
     Incident(
         name="one_529",
         title="One environment answers 529 for hours",
-        play=Play(sites=(SHORT, CALM, LONG), minutes=120, events=((10, answer(529, site="calm")), (110, recover()))),
+        play=Play(
+            sites=(SHORT, CALM, LONG),
+            minutes=120,
+            events=((10, answer(529, site="calm", retry_after_s=30)), (110, recover())),
+        ),
         # One environment of three: a warning, and a page when it has been blind for half an hour.
         begins=39,
         page_by=41,
@@ -238,7 +242,7 @@ INCIDENTS: Final = (
     Incident(
         name="outage_529_20",
         title="The vendor answers 529 for 20 minutes",
-        play=Play(sites=(SHORT, CALM, LONG), minutes=50, events=((10, answer(529)), (30, recover()))),
+        play=Play(sites=(SHORT, CALM, LONG), minutes=50, events=((10, answer(529, retry_after_s=30)), (30, recover()))),
         begins=10,
         page_by=15,
         ends=30,
@@ -248,7 +252,7 @@ INCIDENTS: Final = (
     Incident(
         name="outage_529_50",
         title="The vendor answers 529 for 50 minutes",
-        play=Play(sites=(SHORT, CALM, LONG), minutes=80, events=((10, answer(529)), (60, recover()))),
+        play=Play(sites=(SHORT, CALM, LONG), minutes=80, events=((10, answer(529, retry_after_s=30)), (60, recover()))),
         begins=10,
         page_by=15,
         ends=60,
@@ -426,13 +430,14 @@ INCIDENTS: Final = (
         play=Play(
             sites=tuple(Site(name=f"site{number:03d}", arrival_s=600, workers=1) for number in range(200)),
             exporters=(Exporter(requests_per_minute=2000),),
-            minutes=40,
+            minutes=36,
+            every=2,
             events=((5, answer(500)),),
             groups=frozenset({"managed-agents-reading"}),
         ),
         begins=5,
         page_by=10,
-        ends=40,
+        ends=36,
         told=("ApiUnavailable critical",),
         muted=("EnvironmentUnreadable warning 200 environments", "EnvironmentUnreadable critical 200 environments"),
     ),

@@ -47,6 +47,7 @@ class Recorded:
     scrapes: int
     samples: Mapping[str, Mapping[int, float]]
     unseen: frozenset[int] = frozenset()
+    every: int = 1
 
     def input_series(self) -> list[dict[str, str]]:
         return [{"series": name, "values": self._notation(values)} for name, values in self.samples.items()]
@@ -59,7 +60,7 @@ class Recorded:
             value = values.get(number)
             if value is not None:
                 words.append(repr(value))
-            elif number in self.unseen or not was_there:
+            elif number in self.unseen or number % self.every or not was_there:
                 words.append("_")
                 continue
             else:
@@ -119,6 +120,8 @@ class Play:
     prometheus_away: tuple[float, float] | None = None
     # promtool loads 10,000 samples in a query at most, so hundreds of environments are judged by some groups of rules alone.
     groups: frozenset[str] | None = None
+    # Every how many intervals of 15 s there is a scrape.
+    every: int = 1
 
 
 def record(play: Play) -> Recorded:
@@ -137,9 +140,9 @@ async def _record(play: Play) -> Recorded:
             if play.prometheus_away and play.prometheus_away[0] <= stage.minute < play.prometheus_away[1]:
                 unseen.add(number)
                 continue
-            for exporter in play.exporters:
+            for exporter in play.exporters if number % play.every == 0 else ():
                 await _scrape(stage, exporter.instance, number, samples)
-    return Recorded(play.minutes * 60 // SCRAPE_S + 1, samples, frozenset(unseen))
+    return Recorded(play.minutes * 60 // SCRAPE_S + 1, samples, frozenset(unseen), play.every)
 
 
 async def _scrape(stage: Stage, instance: str, number: int, samples: dict[str, dict[int, float]]) -> None:
@@ -242,7 +245,7 @@ def _labels(text: str) -> Iterator[tuple[str, str]]:
 def _spells(firing: Mapping[int, frozenset[Labels]]) -> Iterator[Spell]:
     alertmanager = Alertmanager.shipped()
     moments = sorted(firing)
-    told = {at: {alert for alert in firing[at] if not alertmanager.mutes(alert, firing[at])} for at in moments}
+    told = {at: firing[at] - alertmanager.muted(firing[at]) for at in moments}
     began: dict[Labels, int] = {}
     spells = []
     for before, now in pairwise([None, *moments, None]):
@@ -256,7 +259,7 @@ def _spells(firing: Mapping[int, frozenset[Labels]]) -> Iterator[Spell]:
     yield from sorted(spells, key=lambda spell: (spell.first, sorted(spell.labels)))
 
 
-def _told_at(alert: Labels, moments: Sequence[int], told: Mapping[int, set[Labels]]) -> float | None:
+def _told_at(alert: Labels, moments: Sequence[int], told: Mapping[int, frozenset[Labels]]) -> float | None:
     """Return the minute of the first notification: the pager's group waits 10 s, that of the others as long as two looks are apart."""
     waits = 0 if ("severity", "critical") in alert else 1
     for index, at in enumerate(moments):

@@ -42,13 +42,26 @@ class Inhibition:
     targets: tuple[Matcher, ...]
     equal: tuple[str, ...]
 
-    def mutes(self, target: Mapping[str, str], source: Mapping[str, str]) -> bool:
-        if not self._is(self.targets, target) or not self._is(self.sources, source):
-            return False
-        # Alertmanager: an alert that matches both sides is not muted by another one of which the same is true.
-        if self._is(self.sources, target) and self._is(self.targets, source):
-            return False
-        return all(target.get(name, "") == source.get(name, "") for name in self.equal)
+    def muted(self, firing: Collection[Labels]) -> set[Labels]:
+        """Return which of these alerts this rule mutes.
+
+        Alertmanager: an alert that matches both sides is not muted by another one of which the same is true.
+        """
+        sides = [(alert, *self._sides(dict(alert))) for alert in firing]
+        speaking = {self._shared(alert) for alert, is_source, _ in sides if is_source}
+        speaking_only = {self._shared(alert) for alert, is_source, is_target in sides if is_source and not is_target}
+        return {
+            alert
+            for alert, is_source, is_target in sides
+            if is_target and self._shared(alert) in (speaking_only if is_source else speaking)
+        }
+
+    def _sides(self, labels: Mapping[str, str]) -> tuple[bool, bool]:
+        return self._is(self.sources, labels), self._is(self.targets, labels)
+
+    def _shared(self, alert: Labels) -> tuple[str, ...]:
+        labels = dict(alert)
+        return tuple(labels.get(name, "") for name in self.equal)
 
     @staticmethod
     def _is(matchers: tuple[Matcher, ...], labels: Mapping[str, str]) -> bool:
@@ -73,11 +86,6 @@ class Alertmanager:
             )
         )
 
-    def mutes(self, alert: Labels, firing: Collection[Labels]) -> bool:
-        target = dict(alert)
-        return any(
-            inhibition.mutes(target, dict(other))
-            for other in firing
-            if other != alert
-            for inhibition in self.inhibitions
-        )
+    def muted(self, firing: Collection[Labels]) -> set[Labels]:
+        """Return which of the alerts that fire another one speaks for."""
+        return {alert for inhibition in self.inhibitions for alert in inhibition.muted(firing)}
