@@ -130,7 +130,8 @@ def test_nobody_polling_reaches_the_pager_and_the_idle_webhook_fleet_stays_silen
         assert prometheus.query('managed_agents_environment_info{environment_name="support", worker_mode="webhook"}')
         assert not prometheus.query('ALERTS{alertstate="firing", environment_name="support"}')
         assert {each["labels"]["environment_name"] for _, each in of_nobody_polling(delivered)} == {"staging"}
-        assert {to for to, each in delivered if each["labels"]["alertname"] == "ManagedAgentsWatchdog"} == {"deadman"}
+        prometheus.wait_for(lambda: receivers_of_watchdog(delivered))
+        assert receivers_of_watchdog(delivered) == {"deadman"}
         known = httpx.get(f"http://{address}/api/v2/alerts", timeout=PATIENCE_S).json()
         assert "support" not in {each["labels"].get("environment_name") for each in known}
         assert not prometheus.complaints()
@@ -138,6 +139,10 @@ def test_nobody_polling_reaches_the_pager_and_the_idle_webhook_fleet_stays_silen
 
 def of_nobody_polling(delivered: Delivered) -> Delivered:
     return [(to, alert) for to, alert in delivered if alert["labels"]["alertname"] == "ManagedAgentsNobodyPolling"]
+
+
+def receivers_of_watchdog(delivered: Delivered) -> set[str]:
+    return {to for to, alert in delivered if alert["labels"]["alertname"] == "ManagedAgentsWatchdog"}
 
 
 def fire(address: str, alerts: Iterable[Mapping[str, str]]) -> None:
