@@ -36,7 +36,7 @@ class Exposition:
     type_by_name: Mapping[str, str]
 
     def value(self, name: str, **labels: str) -> float | None:
-        """Answer the one sample of that name which has these labels, and perhaps more; None where there is none."""
+        """Return the one sample of that name which has these labels, and perhaps more; None where there is none."""
         found = [
             value
             for (each, has), value in self.value_by_series.items()
@@ -104,7 +104,7 @@ def exporter_process(
     environ: Mapping[str, str] | None = None,
     command: Sequence[str] = COMMAND,
 ) -> Iterator[Exporter]:
-    """Run the exporter on a free loopback port while the block runs; end it with SIGTERM and expect 0."""
+    """Run the exporter on a free loopback port while the block runs; end it with SIGTERM and check that it ends with 0."""
     port = free_port()
     log_file = directory / f"exporter-{port}.log"
     with log_file.open("w") as log:

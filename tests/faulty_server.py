@@ -1,4 +1,4 @@
-"""A server on loopback that does to a connection whatever it is told to."""
+"""A server on loopback that does to a connection what its script says."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Prometheus:
     log_file: Path
 
     def query(self, expression: str, *, at: float | None = None) -> list[dict[str, Any]]:
-        """Answer the instant vector: `metric` and `value` of each series."""
+        """Return the instant vector: `metric` and `value` of each series."""
         parameters = {"query": expression} | ({} if at is None else {"time": str(at)})
         answer = httpx.get(f"{self.base_url}/api/v1/query", params=parameters, timeout=PATIENCE_S)
         body = answer.json()

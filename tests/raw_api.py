@@ -1,4 +1,4 @@
-"""The Work API as a raw server: right answers for most environments, and for each of the others whatever it is told to do."""
+"""The Work API as a raw server: right answers for most environments, and for each of the others what its script says."""
 
 from __future__ import annotations
 

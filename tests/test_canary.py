@@ -49,8 +49,8 @@ def ask_everything(exporter: Exporter) -> None:
         for method in ("GET", "POST"):
             headers = {"X-Prometheus-Scrape-Timeout-Seconds": "1"}
             answer = httpx.request(method, f"{exporter.base_url}{path}", headers=headers, timeout=PATIENCE_S)
-            told = "\n".join(f"{name}: {value}" for name, value in answer.headers.items())
-            assert_clean(answer.content + told.encode(), f"{method} {path}")
+            head = "\n".join(f"{name}: {value}" for name, value in answer.headers.items())
+            assert_clean(answer.content + head.encode(), f"{method} {path}")
 
 
 def test_no_output_holds_a_secret(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_no_output_holds_a_secret(tmp_path: Path) -> None:
                 simulator.call(simulator.faults.inject, fault)
                 ask_everything(exporter)
                 simulator.call(simulator.faults.heal)
-            # A second newline makes the key malformed: what is wrong is told, the content isn't.
+            # A second newline makes the key malformed: the log says so without the content.
             (tmp_path / "env_1.key").write_text(f"{ENVIRONMENT_KEY}\n\n")
             exporter.signal(signal.SIGHUP)
             ask_everything(exporter)

@@ -152,7 +152,7 @@ def test_an_outage_hides_numbers_at_once_and_recovery_shows_exact_ones(simulator
         assert after.value("managed_agents_work_created_total", environment_id="env_7") == 1
 
 
-def test_a_revoked_key_says_auth_and_is_told_once_in_the_log(simulator: Running, tmp_path: Path) -> None:
+def test_a_revoked_key_says_auth_once_in_the_log(simulator: Running, tmp_path: Path) -> None:
     config = write_config(tmp_path, simulator)
     with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
         simulator.call(simulator.faults.inject, "status-401", environment_id="env_5")
@@ -161,8 +161,8 @@ def test_a_revoked_key_says_auth_and_is_told_once_in_the_log(simulator: Running,
         assert scrape.value("managed_agents_up", environment_id="env_5") == 0
         errors = scrape.value("managed_agents_exporter_api_errors_total", source="stats", reason="auth")
         assert errors == 3
-        told = [line for line in exporter.log().splitlines() if "event=read_failed" in line and "source=stats" in line]
-        assert len(told) == 1
+        lines = [line for line in exporter.log().splitlines() if "event=read_failed" in line and "source=stats" in line]
+        assert len(lines) == 1
 
 
 def test_scrapes_within_the_minimal_interval_share_one_read(simulator: Running, tmp_path: Path) -> None:

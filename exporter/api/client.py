@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from exporter.api.admission import Admission, CallRequest, Evicted, Throttled
 from exporter.api.drift import DriftMemory
-from exporter.api.server_clock import Moment, ServerClock, http_date
+from exporter.api.server_clock import ClockReading, ServerClock, http_date
 from exporter.api.transport import HttpResponse, TransportError
 from exporter.api.wire import (
     EnvironmentPage,
@@ -237,14 +237,14 @@ class _RetryingCaller:
         try:
             self._back_off_by_source[request.source].check(clock.monotonic())
             async with self._context.admission.slot(request.call):
-                sent = Moment(clock.wall(), clock.monotonic())
+                sent = ClockReading(clock.wall(), clock.monotonic())
                 answer = await self._send(request, headers)
         except Throttled:
             self._context.observer.request_throttled(request.source)
             raise
         except Evicted:
             raise ApiError("timeout", "no answer while other environments waited for the slot") from None
-        received = Moment(clock.wall(), clock.monotonic())
+        received = ClockReading(clock.wall(), clock.monotonic())
         self._check(request, answer, received.wall)
         value, age_s = self._understand(request, answer), _age_s(answer)
         date = answer.headers.get("date")

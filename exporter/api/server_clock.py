@@ -15,14 +15,14 @@ ANSWERS = 9
 TOLERANCE_S = 2.0
 
 
-class Moment(NamedTuple):
+class ClockReading(NamedTuple):
     """An instant on both of our clocks. The wall clock may be set at any time; the monotonic one stops while a machine sleeps."""
 
     wall: float
     monotonic: float
 
-    def before(self, seconds: float) -> Moment:
-        return Moment(self.wall - seconds, self.monotonic - seconds)
+    def before(self, seconds: float) -> ClockReading:
+        return ClockReading(self.wall - seconds, self.monotonic - seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class ServerClock:
     def __init__(self) -> None:
         self._comparisons: deque[_Comparison] = deque(maxlen=ANSWERS)
 
-    def ahead_s(self, date: str | None, sent: Moment, received: Moment) -> float:
+    def ahead_s(self, date: str | None, sent: ClockReading, received: ClockReading) -> float:
         """Return how far the server's clock is ahead of our wall clock at `received`, for an answer with that `Date`.
 
         The server wrote it at some time between `sent` and `received`, and up to a second later than it says. Where most

@@ -253,7 +253,7 @@ class Simulator:
             raise Invalid("anthropic-beta: must name the managed-agents beta")
 
     def _presented(self, asked: Asked) -> list[tuple[Credential, str | None]]:
-        """Answer the credentials that are genuine, each with the environment it belongs to."""
+        """Return the credentials that are genuine, each with the environment it belongs to."""
         found: list[tuple[Credential, str | None]] = []
         if asked.request.headers.get("x-api-key") == self.options.api_key:
             found.append((Credential.API_KEY, None))

@@ -249,7 +249,7 @@ class Environment:
         self._retain()
 
     def item(self, item_id: str) -> Item:
-        """Answer the item as it is now. It is the queue's own: look, do not touch."""
+        """Return the item as it is now. It is the queue's own: look, do not touch."""
         self._settle()
         parsed = parse_work_id(item_id, self._salt)
         if parsed is None or parsed[0] not in self._places:

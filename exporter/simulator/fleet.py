@@ -254,7 +254,7 @@ def _dice(seed: int, scene: Scene) -> Random:
 
 
 def demo_world(now: Callable[[], float], seed: int = 0) -> tuple[World, Fleet]:
-    """Answer a world that has been busy for `REHEARSAL_S`, and the fleet that keeps it so."""
+    """Return a world that has been busy for `REHEARSAL_S`, and the fleet that keeps it so."""
     opening_at = now()
     clock = opening_at - REHEARSAL_S
     world = World(lambda: clock, record_limit=KEPT_TRANSITIONS)

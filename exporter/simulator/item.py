@@ -32,7 +32,7 @@ def work_id(seq: int, salt: int, generation: int = 0) -> str:
 
 
 def parse_work_id(text: str, salt: int) -> tuple[int, int] | None:
-    """Answer (seq, generation), or None for what was never an id."""
+    """Return (seq, generation), or None for what was never an id."""
     match = _WORK_ID.fullmatch(text)
     if match is None:
         return None

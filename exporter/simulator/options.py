@@ -38,7 +38,7 @@ WORKER = frozenset({Credential.ENVIRONMENT_KEY, Credential.WORK_SECRET})
 
 
 def documented_credentials() -> dict[Call, frozenset[Credential]]:
-    """Answer what the newest documents say, where they contradict each other the stricter reading."""
+    """Return what the newest documents say, where they contradict each other the stricter reading."""
     return {
         Call.ENVIRONMENTS: ORGANISATION,
         Call.ENVIRONMENT: ORGANISATION,
@@ -113,7 +113,7 @@ class Calls:
         )
 
     def between(self, start: float, end: float, *, environment_id: str | None = None) -> list[CallRecord]:
-        """Answer the calls of start <= at < end, for an assertion about a rate."""
+        """Return the calls of start <= at < end, for an assertion about a rate."""
         return [
             record
             for record in self.records

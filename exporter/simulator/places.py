@@ -66,7 +66,7 @@ class Places:
         return self._shuffled
 
     def behind(self, seq: int, order: Order) -> int:
-        """Answer the index, in that order, of the first place behind `seq`, whether or not `seq` still exists."""
+        """Return the index, in that order, of the first place behind `seq`, whether or not `seq` still exists."""
         if order == "oldest_first":
             return bisect_right(self.rows, seq)
         if order == "newest_first":
@@ -74,7 +74,7 @@ class Places:
         return bisect_right(self.view(order), self._shuffle_key(seq), key=self._shuffle_key)
 
     def at_position(self, position: int, order: Order) -> int:
-        """Answer the index of the item that has `position` shown items before it."""
+        """Return the index of the item that has `position` shown items before it."""
         index = position
         for hidden in sorted(self.behind(seq, order) - 1 for seq in self.hidden_until):
             if hidden <= index:
@@ -82,7 +82,7 @@ class Places:
         return index
 
     def page(self, start: int, limit: int, order: Order) -> tuple[list[int], bool]:
-        """Answer the shown items from index `start` on, and whether another one follows."""
+        """Return the shown items from index `start` on, and whether another one follows."""
         view = self.view(order)
         shown: list[int] = []
         for index in range(start, len(view)):

@@ -66,7 +66,7 @@ class World:
         return tuple(self._environment_by_id.values())
 
     def owner(self, key: str) -> str | None:
-        """Answer the environment a key was issued for, even if that has been deleted since."""
+        """Return the environment a key was issued for, even if that has been deleted since."""
         return self._owner_by_key.get(key)
 
     def archive(self, environment_id: str) -> None:

@@ -25,7 +25,7 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 @dataclass
 class Calls:
-    """Calls over one admission; each holds its slot until it is told to end."""
+    """Calls over one admission; each holds its slot until it is let go."""
 
     per_minute: int = PLENTY
     concurrency: int = 4

@@ -65,7 +65,7 @@ class Sent:
 
 @dataclass
 class Script:
-    """A transport that answers what it was told to, the last answer for ever."""
+    """A transport that answers what its script says, the last answer for ever."""
 
     outcomes: Iterable[HttpResponse | TransportError]
     sent: list[Sent] = field(default_factory=list)
@@ -255,7 +255,7 @@ async def test_a_refused_key_is_looked_at_again_even_if_its_file_seems_unchanged
     environ = {"API_KEY": "old"}
 
     class Remembering(EnvSecret):
-        """Sticks to what it has read until it is told to forget, like a file that seems unchanged."""
+        """Sticks to what it has read until it is asked to forget, like a file that seems unchanged."""
 
         def forget(self) -> None:
             environ["API_KEY"] = "new"
@@ -386,7 +386,7 @@ async def test_a_body_that_is_not_what_was_asked_for_is_a_bad_payload() -> None:
     assert (failed.reason, failed.status, len(script.sent)) == ("bad_payload", 200, 1)
 
 
-async def test_what_this_version_does_not_know_is_told() -> None:
+async def test_what_this_version_does_not_know_is_counted() -> None:
     around, script = Surroundings(), Script([answer(body=b'{"depth":1,"pending":0,"oldest_queued_at":"soon"}')])
     assert await outcome_of(work_api(around, script)) is None
     assert around.observer.drifted == ["oldest_queued_at"]
@@ -486,7 +486,7 @@ async def test_a_repeated_call_takes_a_token_and_without_one_the_first_failure_s
     assert around.observer.throttled == ["stats"]
 
 
-async def test_a_call_without_a_token_is_not_made_and_told() -> None:
+async def test_a_call_without_a_token_is_not_made_and_raises_throttled() -> None:
     around, script = Surroundings(per_minute=2), Script([answer()])
     api = work_api(around, script)
     await api.stats(STATS_CALL)
@@ -687,7 +687,7 @@ async def test_an_answer_from_a_cache_is_as_old_as_the_cache_says(age: str, age_
 # ---- nothing leaks
 
 
-def told_by(failed: BaseException) -> str:
+def shown_by(failed: BaseException) -> str:
     """Return all that a log, a page or a careless handler could make of the exception."""
     shown = [repr(failed), str(failed), repr(failed.__dict__), "".join(traceback.format_exception(failed))]
     return "\n".join(shown)
@@ -708,7 +708,7 @@ HOSTILE: dict[str, HttpResponse] = {
 async def test_no_failure_repeats_what_the_server_or_the_credential_said(kind: str) -> None:
     failed = await outcome_of(work_api(Surroundings(), Script([HOSTILE[kind]])))
     assert failed is not None
-    shown = told_by(failed)
+    shown = shown_by(failed)
     for secret in (CANARY, API_KEY, ENVIRONMENT_KEY):
         assert secret not in shown
 
@@ -840,8 +840,8 @@ async def test_a_fault_of_the_library_has_a_reason_and_its_text_goes_nowhere(
     failed = await outcome_of(work_api(Surroundings(), transport))
     assert failed is not None
     assert failed.reason == LIBRARY_FAULTS[fault]
-    assert API_KEY not in told_by(failed)
-    assert CANARY not in told_by(failed)
+    assert API_KEY not in shown_by(failed)
+    assert CANARY not in shown_by(failed)
 
 
 async def test_a_client_never_holds_a_credential_of_its_own(wire: respx.MockRouter, transport: HttpxTransport) -> None:

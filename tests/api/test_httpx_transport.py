@@ -517,7 +517,7 @@ async def test_a_stray_answer_never_becomes_the_next_one(
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-async def test_a_redirection_to_another_host_is_told_nothing(status: int, options: ConnectOptions) -> None:
+async def test_a_redirection_to_another_host_carries_nothing(status: int, options: ConnectOptions) -> None:
     async with serving(well) as elsewhere:
         redirecting = once(answer(b"", status, Location=f"{elsewhere.base_url}/environments"), then="hang")
         async with serving(redirecting) as server, reader(server.base_url, options) as sick:

@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.api.server_clock import ANSWERS, Moment, ServerClock, http_date
+from exporter.api.server_clock import ANSWERS, ClockReading, ServerClock, http_date
 
 
 def _first_ahead_s(date: str | None, sent_at: float, received_at: float) -> float:
-    return ServerClock().ahead_s(date, Moment(sent_at, sent_at - 1e6), Moment(received_at, received_at - 1e6))
+    return ServerClock().ahead_s(
+        date, ClockReading(sent_at, sent_at - 1e6), ClockReading(received_at, received_at - 1e6)
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,12 +72,12 @@ class _Machines:
     def error_s(self, *, lead_s: float = 0.0, wall_jump_s: float = 0.0, date: bool = True) -> float:
         """Make a call, and return how wrong the server's time is taken to be after it."""
         self.pass_time(6.8)
-        sent = Moment(self.wall, self.monotonic)
+        sent = ClockReading(self.wall, self.monotonic)
         self.pass_time(0.1)
         text = formatdate(int(self.server + lead_s), usegmt=True) if date else None
         self.pass_time(0.1)
         self.wall += wall_jump_s
-        return self.wall + self.clock.ahead_s(text, sent, Moment(self.wall, self.monotonic)) - self.server
+        return self.wall + self.clock.ahead_s(text, sent, ClockReading(self.wall, self.monotonic)) - self.server
 
 
 def test_one_answer_with_a_wrong_date_does_not_show() -> None:

@@ -269,7 +269,7 @@ def test_an_empty_page_is_a_page() -> None:
 
 
 @pytest.mark.parametrize("identifier", ["", "x" * (ID_LENGTH_LIMIT + 1), None, 1, ["a"]])
-def test_an_item_that_cannot_be_told_from_others_refuses_the_page(identifier: object) -> None:
+def test_an_item_that_cannot_be_distinguished_refuses_the_page(identifier: object) -> None:
     with pytest.raises(WireError):
         parse_work_page(item_with(id=identifier), environment_id=OURS)
 

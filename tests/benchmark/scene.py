@@ -90,7 +90,7 @@ class Play:
                 crew.second()
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Answer the items per environment and state that a full walk would count."""
+        """Return the items per environment and state that a full walk would count."""
         return {
             each.id: {str(state): count for state, count in each.truth().listed.items()}
             for each in self.world.environments()

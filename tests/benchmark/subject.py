@@ -125,7 +125,7 @@ def naive_exporter(api: Api, directory: Path) -> Iterator[Subject]:
 
 
 def without_test_tools(directory: Path) -> str:
-    """Answer a path on which the packages are missing that only the tests install.
+    """Return a path on which the packages are missing that only the tests install.
 
     The HTTP libraries import these where they find them: 7 MiB and a quarter of the start that no user pays.
     """
@@ -180,7 +180,7 @@ def seconds_to_first_scrape(api: Api, directory: Path) -> float:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Answer the processor time the process has used, in steps of a clock tick."""
+    """Return the processor time the process has used, in steps of a clock tick."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -190,7 +190,7 @@ def resident_mib(pid: int) -> float:
 
 
 def environment_key(environment_id: str) -> str:
-    """Answer what the simulated world gives an environment that is given none."""
+    """Return what the simulated world gives an environment that is given none."""
     return f"sk-ant-oat01-{environment_id}"
 
 

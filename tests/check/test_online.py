@@ -97,7 +97,7 @@ def test_a_healthy_fleet_needs_no_remedy_and_few_calls(simulator: Running, tmp_p
     assert simulator.calls.count("poll") == 0
 
 
-def test_a_wrong_environment_key_and_a_cloud_environment_are_told_apart(simulator: Running, tmp_path: Path) -> None:
+def test_a_wrong_environment_key_and_a_cloud_environment_are_distinguished(simulator: Running, tmp_path: Path) -> None:
     simulator.call(simulator.world.add_environment, "env_cloud", name="cloud", key="cloud", kind="cloud")
     config = write_config(tmp_path, simulator)
     (tmp_path / "env_1.key").write_text("revoked\n")
@@ -163,7 +163,7 @@ def test_an_unreachable_host_costs_one_call_an_environment(simulator: Running, t
     assert report.server_ahead_s is None
 
 
-def test_a_silent_host_is_told_from_one_that_refuses(simulator: Running, tmp_path: Path) -> None:
+def test_a_silent_host_is_distinguished_from_one_that_refuses(simulator: Running, tmp_path: Path) -> None:
     simulator.faults.inject("hang", environment_id="env_2")
     report = checked(write_config(tmp_path, simulator, api={"timeout": "300ms"}))
     assert remedies(report) == {"env_0": (), "env_1": (), "env_2": (REMEDY_BY_REASON["timeout"],)}
@@ -219,7 +219,7 @@ def test_no_more_calls_are_made_than_the_budget_has(
     assert simulator.calls.count() <= 4
 
 
-def test_a_clock_that_is_off_is_told(tmp_path: Path) -> None:
+def test_a_clock_that_is_off_is_reported(tmp_path: Path) -> None:
     with running(world_of(1), Options(date_skew_s=-90.0)) as simulator:
         report = checked(write_config(tmp_path, simulator))
         assert report.fine

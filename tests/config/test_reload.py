@@ -26,7 +26,7 @@ def anyio_backend() -> str:
 
 @dataclass
 class Rig:
-    """A configuration that the test replaces. `loads`: how often it was read; `events`: what its owner was told of it."""
+    """A configuration that the test replaces. `loads`: how often it was read; `events`: what its owner was informed of."""
 
     outcome: Config | Exception = field(default_factory=Config)
     loads: int = 0

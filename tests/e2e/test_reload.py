@@ -346,10 +346,10 @@ def test_a_bad_credential_file_keeps_the_last_good_one_and_says_so(simulator: Ru
             watch.go_on()
             write_whole(key_file, simulator.options.api_key)
         log = exporter.log()
-        told = [line for line in log.splitlines() if "event=secret_" in line]
-        assert ["secret_recovered" in line for line in told] == [False, False, True]
-        assert "no such file" in told[0]
-        assert "visible ASCII" in told[1]
-        assert all(str(key_file) in line for line in told)
+        lines = [line for line in log.splitlines() if "event=secret_" in line]
+        assert ["secret_recovered" in line for line in lines] == [False, False, True]
+        assert "no such file" in lines[0]
+        assert "visible ASCII" in lines[1]
+        assert all(str(key_file) in line for line in lines)
         assert "s3cret-marker" not in log
         assert os.fspath(config) not in log

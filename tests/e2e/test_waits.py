@@ -43,11 +43,11 @@ def test_quantiles_of_the_wait_are_within_a_bucket_of_the_truth(tmp_path: Path) 
                     waits = sorted(waits_since(world, environment_id, opened_at))
                     assert len(waits) > 10
                     for share in (0.5, 0.9):
-                        told = prometheus.query(
+                        found = prometheus.query(
                             f"histogram_quantile({share}, sum by (le) "
                             f'(managed_agents_work_queue_wait_seconds_bucket{{environment_id="{environment_id}"}}))'
                         )
-                        assert_within_a_bucket(float(told[0]["value"][1]), waits[int(share * (len(waits) - 1))])
+                        assert_within_a_bucket(float(found[0]["value"][1]), waits[int(share * (len(waits) - 1))])
 
 
 def live(simulator: Running, fleet: Fleet, clock: list[float]) -> None:
@@ -72,5 +72,5 @@ def waits_since(world: World, environment_id: str, opened_at: float) -> list[flo
     ]
 
 
-def assert_within_a_bucket(told_s: float, true_s: float) -> None:
-    assert abs(bisect_left(BOUNDS_S, told_s) - bisect_left(BOUNDS_S, true_s)) <= 1, (told_s, true_s)
+def assert_within_a_bucket(found_s: float, true_s: float) -> None:
+    assert abs(bisect_left(BOUNDS_S, found_s) - bisect_left(BOUNDS_S, true_s)) <= 1, (found_s, true_s)

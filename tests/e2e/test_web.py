@@ -87,7 +87,7 @@ def web_config(home: Path, authority: trustme.CA) -> Path:
 
 @contextmanager
 def guarded_exporter(config: Path, web_config: Path, client: httpx.Client) -> Iterator[str]:
-    """Run the exporter behind its door until the block ends; yields its address."""
+    """Run the exporter behind its front server until the block ends; yields its address."""
     port = free_port()
     arguments = [f"--web.listen-address=127.0.0.1:{port}", f"--config.file={config}", f"--web.config.file={web_config}"]
     process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True)

@@ -1,4 +1,4 @@
-"""The list is read as its ledger asks; what fails, what is cut short and what waits for the background is told apart."""
+"""The list is read as its ledger asks; what fails, what is cut short and what waits for the background are three things."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class Server:
 
 @dataclass
 class Seen:
-    """What the observer was told."""
+    """What the observer has received."""
 
     failed: list[tuple[str, str]] = field(default_factory=list)
     throttled: list[str] = field(default_factory=list)
@@ -243,18 +243,18 @@ async def test_scrapes_closer_than_the_minimal_interval_share_a_read() -> None:
     assert one.server.count("/stats") == 2
 
 
-async def test_a_read_that_somebody_else_begins_hides_nothing_from_who_has_been_told() -> None:
+async def test_a_read_that_somebody_else_begins_hides_nothing_from_who_has_its_answer() -> None:
     one = rig(min_interval_s=0)
     slow_server = Server(open_=anyio.Event())
     key = EnvSecret("K", {"K": "key"})
     slow_api = WorkApi("env_2", one.upstream, slow_server, environment_key=key)
     slow = EnvironmentReader(Environment(id="env_2", name="env_2"), slow_api, one.upstream)
-    told: list[Snapshot] = []
+    answered: list[Snapshot] = []
     async with anyio.create_task_group() as tasks:
         scraper = one.scraper(tasks)
 
         async def scrape_both() -> None:
-            told.extend(await scraper.scrape([one.reader, slow], timeout_s=5))
+            answered.extend(await scraper.scrape([one.reader, slow], timeout_s=5))
 
         tasks.start_soon(scrape_both)
         await anyio.wait_all_tasks_blocked()
@@ -265,7 +265,7 @@ async def test_a_read_that_somebody_else_begins_hides_nothing_from_who_has_been_
         slow_server.open_.set()
         await anyio.wait_all_tasks_blocked()
         one.server.open_.set()
-    assert [snapshot.environment.id for snapshot in told if snapshot.queue is not None] == ["env_1", "env_2"]
+    assert [snapshot.environment.id for snapshot in answered if snapshot.queue is not None] == ["env_1", "env_2"]
 
 
 async def scrape_again(scraper: Scraper, reader: EnvironmentReader) -> None:
@@ -318,8 +318,8 @@ class RepeatingCursor(Server):
     async def get(
         self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float
     ) -> HttpResponse:
-        told = await super().get(url, query=query, headers=headers, timeout_s=timeout_s)
-        return told if url.endswith("/stats") else HttpResponse(200, {}, b'{"data": [], "next_page": "again"}')
+        response = await super().get(url, query=query, headers=headers, timeout_s=timeout_s)
+        return response if url.endswith("/stats") else HttpResponse(200, {}, b'{"data": [], "next_page": "again"}')
 
 
 async def test_a_list_that_never_ends_fails_and_says_why() -> None:

@@ -383,7 +383,7 @@ def test_a_live_item_that_appears_where_everything_was_met_is_a_contradiction() 
     assert "new" in listed.detector._seen_by_id
 
 
-def test_a_sealed_item_created_at_the_same_instant_as_a_live_one_is_told_from_it() -> None:
+def test_a_sealed_item_created_at_the_same_instant_as_a_live_one_is_distinguished() -> None:
     listed = _List([*_history(live=[32]), finished("twin", 32)])
     listed.read()
     listed.read()

@@ -25,7 +25,7 @@ def test_the_catalogue_follows_the_naming_rules() -> None:
         ("process_open_fds", False),
     ],
 )
-def test_a_series_of_an_environment_is_told_from_the_exporters_own(series: str, *, expected: bool) -> None:
+def test_a_series_of_an_environment_is_distinguished_from_the_exporters_own(series: str, *, expected: bool) -> None:
     assert catalogue.of_environment(series) is expected
 
 

@@ -137,7 +137,7 @@ def test_a_refused_configuration_keeps_the_time_of_the_last_good_one(
     assert series[key("config_last_reload_success_timestamp_seconds")] == 1_000.5
 
 
-def test_the_clock_offset_is_absent_until_an_answer_told_it_and_then_the_last_one(
+def test_the_clock_offset_is_absent_until_an_answer_shows_it_and_then_the_last_one(
     registry: CollectorRegistry, telemetry: Telemetry
 ) -> None:
     telemetry.clock_compared(-3.5)

@@ -133,7 +133,7 @@ def test_programs_find_each_other_by_service_name(compose: dict[str, Any]) -> No
     assert source["jsonData"]["timeInterval"] == prometheus["global"]["scrape_interval"]
 
 
-def test_grafana_is_told_where_the_dashboards_are(compose: dict[str, Any]) -> None:
+def test_grafana_finds_the_dashboards(compose: dict[str, Any]) -> None:
     (provider,) = yaml.safe_load((ROOT / "config/grafana/provisioning/dashboards/managed-agents.yml").read_text())[
         "providers"
     ]

@@ -43,7 +43,7 @@ COMMAND = re.compile(r"(api|items|curl|managed-agents-exporter) ")
 
 
 @pytest.fixture(params=BOOKS, ids=lambda path: path.stem)
-def book(request: pytest.FixtureRequest) -> Path:
+def runbook(request: pytest.FixtureRequest) -> Path:
     path: Path = request.param
     return path
 
@@ -62,19 +62,19 @@ def test_runbook_urls_lead_to_the_files() -> None:
         assert (ROOT / path).is_file(), path
 
 
-def test_runbook_quotes_its_rules_as_they_are(book: Path) -> None:
+def test_runbook_quotes_its_rules_as_they_are(runbook: Path) -> None:
     """Summary, severity, `for` and the expression with its threshold, for every severity of the alert."""
-    quoted = QUOTED.findall(book.read_text())
+    quoted = QUOTED.findall(runbook.read_text())
     assert quoted == [
         (rule["annotations"]["summary"], rule["labels"]["severity"], rule["for"], rule["expr"])
         for rule in ALERT_RULES
-        if rule["alert"] == book.stem
+        if rule["alert"] == runbook.stem
     ]
 
 
-def test_runbook_has_its_parts_in_order(book: Path) -> None:
-    text = book.read_text()
-    assert text.startswith(f"# {book.stem}\n")
+def test_runbook_has_its_parts_in_order(runbook: Path) -> None:
+    text = runbook.read_text()
+    assert text.startswith(f"# {runbook.stem}\n")
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Meaning", "Impact", "Diagnosis", "Mitigation"]
     diagnosis, mitigation = section(text, "Diagnosis"), section(text, "Mitigation")
     steps = [int(number) for number in re.findall(r"^(\d+)\. ", diagnosis, re.MULTILINE)]
@@ -101,8 +101,8 @@ def queries(text: str) -> list[str]:
     ]
 
 
-def test_queries_of_the_diagnosis_are_promql_over_metrics_that_exist(book: Path) -> None:
-    asked = queries(section(book.read_text(), "Diagnosis"))
+def test_queries_of_the_diagnosis_are_promql_over_metrics_that_exist(runbook: Path) -> None:
+    asked = queries(section(runbook.read_text(), "Diagnosis"))
     assert asked
     for query in asked:
         for selected in selections(query):
@@ -110,16 +110,16 @@ def test_queries_of_the_diagnosis_are_promql_over_metrics_that_exist(book: Path)
             assert selected.labels <= exposed().get(selected.name, selected.labels), query
 
 
-def test_calls_by_hand_only_read(book: Path) -> None:
+def test_calls_by_hand_only_read(runbook: Path) -> None:
     """Nothing in a diagnosis claims, stops or changes an item; `poll` is named only as what not to call."""
-    text = book.read_text()
+    text = runbook.read_text()
     assert "POST" not in section(text, "Diagnosis").replace("`POST /-/reload`", "")
     for line in text.splitlines():
         assert "/poll" not in line or line.startswith("- Don't"), line
 
 
-def test_links_lead_somewhere(book: Path) -> None:
-    for source in (book, ROOT / "docs/alerts.md"):
+def test_links_lead_somewhere(runbook: Path) -> None:
+    for source in (runbook, ROOT / "docs/alerts.md"):
         for target, anchor in LINK.findall(source.read_text()):
             if target.startswith("http"):
                 continue
@@ -169,7 +169,7 @@ def exporter(queue: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.mark.e2e
 def test_commands_work_as_they_are_written(
-    book: Path, queue: Running, exporter: tuple[str, Path], tmp_path: Path
+    runbook: Path, queue: Running, exporter: tuple[str, Path], tmp_path: Path
 ) -> None:
     """With the functions and the credential that docs/alerts.md names; only the placeholders are filled in."""
     address, config = exporter
@@ -179,7 +179,7 @@ def test_commands_work_as_they_are_written(
         "ANTHROPIC_BASE_URL": queue.base_url.removesuffix("/v1"),
         "ANTHROPIC_ENVIRONMENT_KEY": ENVIRONMENT_KEY,
     }
-    for command in commands(book.read_text()):
+    for command in commands(runbook.read_text()):
         line = command.replace("env_…", "env_1").replace("EXPORTER:9831", address).replace("file …", f"file {config}")
         if line.startswith("managed-agents-exporter") and "--config.file" not in line:
             line += f" --config.file={config}"

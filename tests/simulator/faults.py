@@ -158,7 +158,7 @@ def _endless_empty_pages(occasion: Occasion) -> Response:
 
 
 def replacements() -> dict[str, Replacement]:
-    """Answer the faults that need no right answer, by name."""
+    """Return the faults that need no right answer, by name."""
     return _other_statuses() | _other_bodies() | _other_sizes() | _endless_lists()
 
 
@@ -298,7 +298,7 @@ def _foreign_item(body: Body, _: Occasion) -> Response:
 
 
 def alterations() -> dict[str, Alteration]:
-    """Answer the faults that are made of the right answer, by name."""
+    """Return the faults that are made of the right answer, by name."""
     return _altered_transport() | _altered_values() | _altered_texts() | _altered_lists()
 
 
@@ -385,7 +385,7 @@ class Faults:
         self.injected = [fault for fault in self.injected if environment_id not in {None, fault.environment_id}]
 
     def due(self, environment_id: str | None, call: Call) -> str | None:
-        """Answer the fault that this call meets. A limited one is used up by being asked for."""
+        """Return the fault that this call meets. A limited one is used up by being asked for."""
         for injected in reversed(self.injected):
             if injected.concerns(environment_id, call):
                 if injected.times_left is not None:

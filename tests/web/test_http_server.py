@@ -220,7 +220,7 @@ def test_a_short_body_is_ignored() -> None:
         assert answer(client).startswith(b"HTTP/1.1 200 ")
 
 
-def test_another_method_is_told_which_are_allowed() -> None:
+def test_another_method_gets_the_allowed_ones() -> None:
     with served() as running, connected(running) as client:
         got = answer(client, GET.replace(b"GET", b"DELETE"))
     assert got.startswith(b"HTTP/1.1 405 ")

@@ -1,4 +1,4 @@
-"""What the status page is told of the exporter is what its parts say."""
+"""The status page gets of each part of the exporter what that part says."""
 
 from __future__ import annotations
 
