@@ -21,8 +21,12 @@ LISTED_STATES: tuple[State, ...] = get_args(State)
 
 
 def populated_world(count: int) -> World:
-    """Make environments `env_0` to `env_<count-1>`, each with another number of items in each state."""
-    world = World(time.time)
+    """Make environments `env_0` to `env_<count-1>`, each with another number of items in each state.
+
+    The world's clock stands still: who polls and what waits is the same however long a test takes.
+    """
+    now = time.time()
+    world = World(lambda: now)
     for number in range(count):
         environment = world.add_environment(f"env_{number}", name=f"name-{number}", key=f"key-{number}")
         environment.add_finished(number, spacing_s=1.0)

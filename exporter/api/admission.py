@@ -9,8 +9,9 @@ Whoever asks in one turn of the event loop is served in order of priority, the s
 run decides nothing.
 
 Environments whose last call timed out share half of the slots: however many of them hang, the others have the other half.
-One that may hang, because it did or because it has never answered, keeps its slot for a second at a time while others wait
-for it: so a fleet of which most hang is sorted in a few scrapes, and one that has recovered is soon tried again.
+One that may hang, because it did or because it has never answered, keeps its slot for a time slice while others wait for it: so
+a fleet of which most hang is sorted in a few scrapes, and one that has recovered is soon tried again. A slice is long enough for
+the API as it is now: some times what a call usually takes, so a slow API or a busy machine is not taken for one that hangs.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from __future__ import annotations
 import asyncio
 import enum
 import heapq
+from collections import deque
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from statistics import median
 from typing import TYPE_CHECKING
 
 import anyio
@@ -29,7 +32,12 @@ if TYPE_CHECKING:
 
     from exporter.api.budget import Budget, Priority
 
-TIME_SLICE_S = 1.0
+LEAST_SLICE_S = 1.0
+FIRST_SLICE_S = 2.0
+"""While no call has been answered yet: nothing says how long one takes."""
+CALLS_PER_SLICE = 4
+ANSWERS = 15
+"""How many calls tell what one usually takes: the median of the last ones that were answered."""
 
 
 class Throttled(Exception):  # noqa: N818 -- no error: a call that is not made, which is shown as what there is
@@ -86,9 +94,10 @@ class _Read:
 
 @dataclass(slots=True)
 class _TimeSlice:
-    """A call's hold on its slot, where that has an end."""
+    """A call's hold on its slot, where that has an end. `began`: on the loop's clock."""
 
     scope: anyio.CancelScope
+    began: float
     review: asyncio.TimerHandle | None = None
 
 
@@ -120,6 +129,7 @@ class Admission:
         self._timing_out, self._others = _Lane(), _Lane()
         self._arrivals = 0
         self._dispatching = False
+        self._answered_in_s: deque[float] = deque(maxlen=ANSWERS)
 
     def configure(self, *, concurrency: int) -> None:
         self._concurrency = concurrency
@@ -140,12 +150,14 @@ class Admission:
                 self._free(request)
             call.granted.cancel()
             raise
+        began = asyncio.get_running_loop().time()
         try:
             if request.health is Health.HEALTHY:
                 yield
             else:
-                with self._time_slice():
+                with self._time_slice(began):
                     yield
+            self._answered_in_s.append(asyncio.get_running_loop().time() - began)
         finally:
             self._free(request)
 
@@ -173,13 +185,19 @@ class Admission:
 
     # ---- time slices
 
+    @property
+    def _slice_s(self) -> float:
+        return (
+            max(LEAST_SLICE_S, CALLS_PER_SLICE * median(self._answered_in_s)) if self._answered_in_s else FIRST_SLICE_S
+        )
+
     @contextmanager
-    def _time_slice(self) -> Iterator[None]:
+    def _time_slice(self, began: float) -> Iterator[None]:
         """Bound the time of a call that may hang. Raises Evicted."""
-        time_slice = _TimeSlice(anyio.CancelScope())
+        time_slice = _TimeSlice(anyio.CancelScope(), began)
         try:
             with time_slice.scope:
-                self._review_later(time_slice)
+                self._review_in(LEAST_SLICE_S, time_slice)
                 yield
         finally:
             if time_slice.review is not None:
@@ -187,16 +205,19 @@ class Admission:
         if time_slice.scope.cancelled_caught:
             raise Evicted
 
-    def _review_later(self, time_slice: _TimeSlice) -> None:
-        time_slice.review = asyncio.get_running_loop().call_later(TIME_SLICE_S, self._review, time_slice)
+    def _review_in(self, seconds: float, time_slice: _TimeSlice) -> None:
+        time_slice.review = asyncio.get_running_loop().call_later(seconds, self._review, time_slice)
 
     def _review(self, time_slice: _TimeSlice) -> None:
+        left_s = time_slice.began + self._slice_s - asyncio.get_running_loop().time()
         for lane in self._lanes:
             lane.drop_given_up()
-        if any(lane.heap for lane in self._lanes):
+        if left_s > 0:
+            self._review_in(min(left_s, LEAST_SLICE_S), time_slice)
+        elif any(lane.heap for lane in self._lanes):
             time_slice.scope.cancel()
         else:
-            self._review_later(time_slice)
+            self._review_in(LEAST_SLICE_S, time_slice)
 
     # ---- the queue
 

@@ -41,13 +41,13 @@ class Calls:
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self._end: dict[str, asyncio.Event] = {}
 
-    def start(self, name: str, turn: CallRequest) -> None:
+    def start(self, name: str, request: CallRequest) -> None:
         self._end[name] = asyncio.Event()
-        self.tasks[name] = asyncio.get_running_loop().create_task(self._call(name, turn))
+        self.tasks[name] = asyncio.get_running_loop().create_task(self._call(name, request))
 
-    async def _call(self, name: str, turn: CallRequest) -> None:
+    async def _call(self, name: str, request: CallRequest) -> None:
         try:
-            async with self.admission.slot(turn):
+            async with self.admission.slot(request):
                 self.running.append(name)
                 self.order.append(name)
                 try:
@@ -57,15 +57,15 @@ class Calls:
         except Throttled:
             self.throttled.append(name)
 
-    def submit(self, name: str, turn: CallRequest, *, calls: bool = True) -> None:
+    def submit(self, name: str, request: CallRequest, *, calls: bool = True) -> None:
         """Submit a read that makes one call, or none."""
 
         def start() -> None:
             self.started.append(name)
             if calls:
-                self.start(name, turn)
+                self.start(name, request)
 
-        self.admission.submit(turn, start)
+        self.admission.submit(request, start)
 
     def end(self, name: str) -> None:
         self._end[name].set()
@@ -251,8 +251,11 @@ async def test_reads_of_environments_that_hung_are_started_in_half_of_the_slots(
 # ---- time slices
 
 
-async def slices_of(calls: Calls, health: Health) -> list[str]:
-    """Hold the only slot for nine and a half seconds; return how that ended. 0.9 of them have passed."""
+async def slices_of(calls: Calls, health: Health, *, answers_s: float | None = None, until_s: float = 0.9) -> list[str]:
+    """Hold the only slot for nine and a half seconds, of which `until_s` have passed; return how that ended.
+
+    `answers_s`: how long the calls before it took.
+    """
     ended: list[str] = []
 
     async def hold() -> None:
@@ -263,22 +266,48 @@ async def slices_of(calls: Calls, health: Health) -> list[str]:
         except Evicted:
             ended.append("evicted")
 
+    if answers_s is not None:
+        for took_s in (answers_s, 30.0, answers_s):
+            async with calls.admission.slot(stats()):
+                await asyncio.sleep(took_s)
     calls.tasks["holding"] = asyncio.get_running_loop().create_task(hold())
-    await asyncio.sleep(0.9)
+    await asyncio.sleep(until_s)
     return ended
 
 
 @pytest.mark.parametrize("health", [Health.UNKNOWN, Health.TIMING_OUT])
-async def test_who_may_hang_gives_its_slot_away_within_a_second_to_whoever_waits(health: Health) -> None:
+@pytest.mark.parametrize(
+    ("answers_s", "slice_s"),
+    [
+        pytest.param(0.01, 1, id="a second where answers are quick"),
+        pytest.param(0.8, 3.2, id="four usual calls where they are slow: one that hangs does not count"),
+        pytest.param(None, 2, id="two seconds where nothing was answered yet"),
+    ],
+)
+async def test_who_may_hang_gives_its_slot_away_after_a_slice_to_whoever_waits(
+    health: Health, answers_s: float | None, slice_s: float
+) -> None:
     for wait in (Calls.start, Calls.submit):
         calls = Calls(concurrency=1)
-        ended = await slices_of(calls, health)
+        ended = await slices_of(calls, health, answers_s=answers_s, until_s=slice_s - 0.1)
         wait(calls, "patient", stats())
         await asyncio.sleep(0.05)
         assert (ended, calls.running) == ([], [])
         await asyncio.sleep(0.1)
         assert (ended, calls.running) == (["evicted"], ["patient"])
         await calls.end_all()
+
+
+async def test_a_failed_call_says_nothing_of_how_long_one_takes() -> None:
+    calls = Calls(concurrency=1)
+    calls.start("times out", stats())
+    await asyncio.sleep(5)
+    calls.tasks["times out"].cancel()
+    ended = await slices_of(calls, Health.UNKNOWN, until_s=1.9)
+    calls.start("patient", stats())
+    await asyncio.sleep(0.2)
+    assert (ended, calls.running) == (["evicted"], ["patient"])
+    await calls.end_all()
 
 
 @pytest.mark.parametrize("health", [Health.UNKNOWN, Health.TIMING_OUT])
