@@ -9,7 +9,8 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from decimal import Decimal, DecimalException
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -25,6 +26,8 @@ T = TypeVar("T")
 
 COUNT_LIMIT = 2**53
 """Counts beyond what a float holds exactly are not believed."""
+SET_FROM = datetime(1971, 1, 1, tzinfo=UTC).timestamp()
+"""Instants before it mean "not set": the zeros of Go and .NET (year 1), of databases and of Unix (1970)."""
 ID_LENGTH_LIMIT = 256
 CURSOR_LENGTH_LIMIT = 4096
 REPLACEMENT = "\ufffd"
@@ -70,13 +73,16 @@ ITEM_TYPES = frozenset({"session", "healthcheck"})
 
 
 class WorkStats(msgspec.Struct, frozen=True):
-    """The answer of `stats`. `oldest_queued_at`: seconds since 1970, None when nothing waits or when it isn't legible."""
+    """The answer of `stats`. `oldest_queued_at`: seconds since 1970, None when nothing waits or when it isn't known.
+
+    `oldest_known`: it is given, or nothing waits.
+    """
 
     depth: int
     pending: int
     oldest_queued_at: float | None
     workers_polling: int | None
-    oldest_legible: bool = True
+    oldest_known: bool = True
     drift: tuple[str, ...] = ()
 
     @property
@@ -168,7 +174,7 @@ class _RawEnvironmentPage(msgspec.Struct):
     has_more: Any = None
 
 
-_STATS = msgspec.json.Decoder(_RawStats)
+_STATS = msgspec.json.Decoder(_RawStats, float_hook=Decimal)  # a float would take 1e-400 for a zero
 _PAGE = msgspec.json.Decoder(_RawPage)
 _ENVIRONMENTS = msgspec.json.Decoder(_RawEnvironmentPage)
 _ESCAPE = re.compile(
@@ -182,11 +188,13 @@ def parse_stats(body: Body) -> WorkStats:
     """Read the answer of `stats`. Raises WireError."""
     raw = _decode(_STATS, body)
     drift: list[str] = []
+    depth, pending = _count(raw.depth, "depth"), _count(raw.pending, "pending")
+    oldest_queued_at = _instant(raw.oldest_queued_at, "oldest_queued_at", drift)
     return WorkStats(
-        depth=_count(raw.depth, "depth"),
-        pending=_count(raw.pending, "pending"),
-        oldest_queued_at=_instant(raw.oldest_queued_at, "oldest_queued_at", drift),
-        oldest_legible=not drift,
+        depth=depth,
+        pending=pending,
+        oldest_queued_at=oldest_queued_at,
+        oldest_known=oldest_queued_at is not None or not (drift or depth or pending),
         workers_polling=None if raw.workers_polling is None else _count(raw.workers_polling, "workers_polling"),
         drift=tuple(drift),
     )
@@ -231,13 +239,13 @@ def _decode(decoder: msgspec.json.Decoder[T], body: Body) -> T:
         return decoder.decode(body)
     except msgspec.ValidationError as problem:
         raise WireError(f"unexpected shape: {_place(problem)}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, DecimalException, UnicodeDecodeError, RecursionError):
         if _SURROGATE_ESCAPE.search(body) is None:
             raise WireError("not the JSON that is expected") from None
     # Lone surrogates are legal in JSON, and somebody's metadata may hold one; the decoder refuses the whole text for it.
     try:
         return decoder.decode(_ESCAPE.sub(_whole_character, body))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, DecimalException, UnicodeDecodeError, RecursionError):
         raise WireError("not the JSON that is expected") from None
 
 
@@ -253,13 +261,15 @@ def _place(problem: msgspec.ValidationError) -> str:
     return found.group(1) if found else "$"
 
 
-def _count(value: object, field: str) -> int:
-    if type(value) is not int or not 0 <= value <= COUNT_LIMIT:
-        raise WireError(f"{field} is not a count", [field])
-    return value
+def _count(value: Any, field: str) -> int:
+    """Return a whole number, also one that is written `3.0` or `1e1`."""
+    if type(value) in {int, Decimal} and 0 <= value <= COUNT_LIMIT and value % 1 == 0:
+        return int(value)
+    raise WireError(f"{field} is not a count", [field])
 
 
 def _instant(value: object, field: str, drift: list[str]) -> float | None:
+    """Return seconds since 1970, or None for an instant that is not set or not legible; the latter is drift."""
     if value is None:
         return None
     try:
@@ -268,9 +278,18 @@ def _instant(value: object, field: str, drift: list[str]) -> float | None:
     except msgspec.ValidationError:
         instant = None
     if instant is None or instant.tzinfo is None:
-        drift.append(field)
+        if not _is_unset(value, instant):
+            drift.append(field)
         return None
-    return instant.timestamp()
+    at = instant.timestamp()
+    return None if at < SET_FROM else at
+
+
+def _is_unset(value: object, instant: datetime | None) -> bool:
+    """Tell whether a value that is no instant is a zero all the same: one without a zone, or with the month 0."""
+    if instant is None:
+        return isinstance(value, str) and value.startswith("0000-00-00")
+    return instant.replace(tzinfo=UTC).timestamp() < SET_FROM
 
 
 def _next_cursor(next_page: object, has_more: object) -> str | None:

@@ -114,7 +114,7 @@ def _queue_rows(queue: Queue) -> Iterator[Row]:
     stats = queue.stats
     yield m.QUEUE_DEPTH, (), stats.depth
     yield m.QUEUE_PENDING, (), stats.pending
-    if stats.oldest_legible:
+    if stats.oldest_known:
         yield m.QUEUE_OLDEST_AGE, (), _age_s(stats.oldest_queued_at, queue.times)
     if stats.oldest_queued_at is not None:
         yield m.QUEUE_OLDEST_TIMESTAMP, (), stats.oldest_queued_at
@@ -127,7 +127,9 @@ def _work_rows(work: Work, heartbeat_overdue_s: float) -> Iterator[Row]:
     for state in State:
         yield m.WORK_ITEMS, (state.value,), listing.count_by_state[state]
     for state in LIVE_STATES:
-        yield m.WORK_OLDEST_AGE, (state.value,), _age_s(listing.oldest_at_by_state[state], times)
+        oldest_at = listing.oldest_at_by_state[state]
+        if oldest_at is not None or not listing.count_by_state[state]:
+            yield m.WORK_OLDEST_AGE, (state.value,), _age_s(oldest_at, times)
     oldest = listing.heartbeats[0] if listing.heartbeats else None
     yield m.WORK_HEARTBEAT_OLDEST_AGE, (), _age_s(oldest, times)
     yield m.WORK_HEARTBEAT_OVERDUE, (), bisect_left(listing.heartbeats, times.server_at - heartbeat_overdue_s)

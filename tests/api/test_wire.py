@@ -113,12 +113,31 @@ def test_stats_without_their_counts_are_refused(field: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["depth", "pending", "workers_polling"])
-@pytest.mark.parametrize("value", [-1, 1.0, 1.5, True, "1", [], {}, COUNT_LIMIT + 1, 10**30])
+@pytest.mark.parametrize("value", [-1, -1.0, 1.5, 1e300, True, "1", [], {}, COUNT_LIMIT + 1, 10**30])
 def test_what_is_no_count_is_refused_and_named(field: str, value: object) -> None:
     with pytest.raises(WireError) as caught:
         parse_stats(encoded(STATS | {field: value}))
     assert str(caught.value) == f"{field} is not a count"
     assert caught.value.drift == (field,)
+
+
+@pytest.mark.parametrize("field", ["depth", "pending", "workers_polling"])
+@pytest.mark.parametrize(
+    ("written", "count"),
+    [("3.0", 3), ("1e1", 10), ("0.0", 0), ("-0.0", 0), ("1E+2", 100), ("9007199254740992.0", 2**53)],
+)
+def test_a_whole_number_may_be_written_with_a_point_or_an_exponent(field: str, written: str, count: int) -> None:
+    body = encoded(STATS | {field: 7}).replace(f'"{field}": 7'.encode(), f'"{field}": {written}'.encode())
+    read = getattr(parse_stats(body), field)
+    assert (read, type(read)) == (count, int)
+
+
+@pytest.mark.parametrize(
+    "written", ["3.5", "1e400", "-1e0", "9007199254740994.0", "NaN", "1e-1", "1e-400", "1e9999999999999999999999"]
+)
+def test_another_number_is_no_count(written: str) -> None:
+    with pytest.raises(WireError):
+        parse_stats(encoded(STATS | {"depth": 7}).replace(b'"depth": 7', f'"depth": {written}'.encode()))
 
 
 def test_the_largest_count_is_exact() -> None:
@@ -128,7 +147,7 @@ def test_the_largest_count_is_exact() -> None:
 @pytest.mark.parametrize("value", ["yesterday", 1_780_000_000, 0, "", [], {}, True])
 def test_an_illegible_oldest_instant_spoils_nothing_else(value: object) -> None:
     stats = parse_stats(encoded(STATS | {"oldest_queued_at": value}))
-    assert stats == WorkStats(3, 1, None, 2, oldest_legible=False, drift=("oldest_queued_at",))
+    assert stats == WorkStats(3, 1, None, 2, oldest_known=False, drift=("oldest_queued_at",))
 
 
 # ---- instants
@@ -143,9 +162,24 @@ LEGIBLE = {
     "2026-07-01T08:15:01.000001Z": AT + 0.000001,
     "2026-07-01T08:15:01.1234567890123456789Z": AT + 0.123457,
     "2026-07-01T08:15:01.9999999999Z": AT + 1,
-    "1969-12-31T23:59:59Z": -1.0,
-    "0001-01-01T00:00:00Z": -62135596800.0,
+    "1971-01-01T00:00:00Z": 31_536_000.0,
 }
+UNSET = [
+    "0001-01-01T00:00:00Z",  # Go's time.Time{}
+    "0001-01-01T00:00:00",  # .NET's DateTime.MinValue
+    "0001-01-01T00:00:00+00:00",
+    "1970-01-01T00:00:00Z",
+    "1970-01-01T01:00:00+01:00",
+    "1969-12-31T23:59:59Z",
+    "1900-01-01T00:00:00Z",
+    "0000-00-00T00:00:00Z",  # MySQL's zero date
+    "0000-00-00 00:00:00",
+    "1970-12-31T23:59:59.999Z",
+]
+INSTANTS_OF_AN_ITEM = (
+    *("created_at", "acknowledged_at", "started_at"),
+    *("latest_heartbeat_at", "stop_requested_at", "stopped_at"),
+)
 ILLEGIBLE = [
     "2026-07-01T08:15:01",
     "2026-07-01",
@@ -172,14 +206,24 @@ def test_an_instant_with_a_time_zone_is_read_whatever_its_precision(text: str) -
     assert parse_stats(encoded(STATS | {"oldest_queued_at": text})).oldest_queued_at == pytest.approx(LEGIBLE[text])
 
 
+@pytest.mark.parametrize("text", UNSET)
+def test_an_instant_that_is_not_set_is_null_and_no_drift(text: str) -> None:
+    idle = STATS | {"depth": 0, "pending": 0, "oldest_queued_at": text}
+    assert parse_stats(encoded(idle)) == WorkStats(depth=0, pending=0, oldest_queued_at=None, workers_polling=2)
+    page = parse_work_page(item_with(**dict.fromkeys(INSTANTS_OF_AN_ITEM, text)), environment_id=OURS)
+    (item,) = page.items
+    assert {getattr(item, name) for name in INSTANTS_OF_AN_ITEM} == {None}
+    assert page.drift == ()
+
+
 @pytest.mark.parametrize("text", ILLEGIBLE)
 def test_an_instant_that_is_not_rfc_3339_is_not_guessed_at(text: str) -> None:
     stats = parse_stats(encoded(STATS | {"oldest_queued_at": text}))
-    assert (stats.oldest_queued_at, stats.oldest_legible) == (None, False)
+    assert (stats.oldest_queued_at, stats.oldest_known) == (None, False)
 
 
 @given(
-    at=st.datetimes(min_value=datetime(1, 1, 3), max_value=datetime(9999, 12, 29)),  # noqa: DTZ001 -- the zone is drawn
+    at=st.datetimes(min_value=datetime(1971, 1, 3), max_value=datetime(9999, 12, 29)),  # noqa: DTZ001 -- the zone is drawn
     offset_minutes=st.integers(-1439, 1439),
     digits=st.integers(0, 9),
 )
@@ -477,7 +521,7 @@ def test_ten_thousand_levels_of_nesting_are_survived(kind: str, place: str, brac
 def test_numbers_out_of_this_world_are_never_believed(field: bytes, number: bytes) -> None:
     body = b'{"pending":0,"depth":0,"%s":%s}' % (field, number)
     outcome = parse_anything("stats", body)
-    assert isinstance(outcome, WireError) or (isinstance(outcome, WorkStats) and not outcome.oldest_legible)
+    assert isinstance(outcome, WireError) or (isinstance(outcome, WorkStats) and not outcome.oldest_known)
 
 
 @pytest.mark.parametrize("number", [b"9" * 5000, b"1e400", b"-0", b"1E+2"])

@@ -176,8 +176,18 @@ def test_an_empty_queue_has_age_0_and_no_timestamp() -> None:
 
 
 def test_an_illegible_queueing_time_is_no_age_0() -> None:
-    stats = WorkStats(1, 0, None, 1, oldest_legible=False)
+    stats = WorkStats(1, 0, None, 1, oldest_known=False)
     assert "queue_oldest_age_seconds" not in series(dataclasses.replace(WHOLE, queue=Queue(stats, TIMES)))
+
+
+def test_items_of_which_nobody_knows_since_when_have_no_age_0() -> None:
+    assert WHOLE.work is not None
+    listing = dataclasses.replace(
+        WHOLE.work.listing, oldest_at_by_state=WHOLE.work.listing.oldest_at_by_state | {State.ACTIVE: None}
+    )
+    shown = series(dataclasses.replace(WHOLE, work=Work(listing, WHOLE.work.times)))
+    assert 'work_oldest_age_seconds{state="active"}' not in shown
+    assert shown['work_items{state="active"}'] > 0
 
 
 def test_nothing_grows_with_time_but_the_age_of_the_numbers() -> None:
