@@ -122,12 +122,14 @@ class App:
                 await serve(app, sockets, stop=stop, tls=lambda: web_config.tls)
             tasks.cancel_scope.cancel()
 
-    async def read_once(self) -> tuple[Snapshot, ...]:
-        """Read every environment once, within the configured timeout."""
+    async def read_once(self, target: str | None = None) -> tuple[Snapshot, ...]:
+        """Read every environment once, or the one with that id or name, within the configured timeout."""
         async with self.running() as scraper:
             timeout_s = self.config.scrape.timeout_s
             await self.discovery.wait_for_answer(timeout_s)
-            return await scraper.scrape(self.roster.readers, timeout_s=timeout_s)
+            one = None if target is None else self.roster.find(target)
+            readers = self.roster.readers if target is None else (one,) if one else ()
+            return await scraper.scrape(readers, timeout_s=timeout_s)
 
     async def check_online(self) -> Report:
         """Try every credential on every call, for a first set-up."""

@@ -22,9 +22,11 @@ from exporter.config.from_environment import from_environment
 from exporter.config.load import load
 from exporter.config.model import Config, ConfigError
 from exporter.demo import demo_config, simulated_api
+from exporter.environments.live_items import live_items
 from exporter.metrics.exposition import Wanted, expose
 from exporter.metrics.series import families_of
 from exporter.process import signals
+from exporter.web import items
 from exporter.web.addresses import AddressError, listen
 from exporter.web.basic_auth import THREAD_NAME as PASSWORDS
 from exporter.web.web_config_reload import ReloadingWebConfig
@@ -33,9 +35,10 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable, Sequence
 
-    from exporter.flags import Options
+    from exporter.flags import ItemsQuery, Options
 
 PROGRAM = "managed-agents-exporter"
+NAMES_SHOWN = 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,7 +61,7 @@ def _start(arguments: Sequence[str] | None) -> int:
     if isinstance(options, str):
         _write(options)
         return 0
-    if options.once or options.check:
+    if options.reads_once or options.check:
         signals.unblock()
     logger = log.configure(level=options.log_level, format=options.log_format, stream=sys.stderr)
     return _run(options, logger)
@@ -76,8 +79,8 @@ def _run(options: Options, logger: log.Log) -> int:
     app = App(_settings(options, logger, lambda: _configuration(options)))
     if options.check:
         return _in_loop(lambda: _check_online(app))
-    if options.once:
-        return _in_loop(lambda: _once(app))
+    if options.reads_once:
+        return _in_loop(lambda: _read_once(app, options.items))
     sockets = _listen(options)
     return _in_loop(lambda: _serve(app, sockets, logger, options))
 
@@ -122,6 +125,10 @@ async def _check_online(app: App) -> int:
     return 0 if report.fine else 1
 
 
+async def _read_once(app: App, query: ItemsQuery | None) -> int:
+    return await _once(app) if query is None else await _items(app, query)
+
+
 async def _once(app: App) -> int:
     snapshots = await app.read_once()
     families = families_of(
@@ -132,6 +139,24 @@ async def _once(app: App) -> int:
     _write(expose(families, app.registry, Wanted()).body)
     read = [each.queue is not None and (each.work is not None or not each.listing_enabled) for each in snapshots]
     return 0 if read and all(read) else 1
+
+
+async def _items(app: App, query: ItemsQuery) -> int:
+    snapshots = await app.read_once(query.target)
+    if not snapshots:
+        names = ", ".join(sorted(reader.environment.name for reader in app.roster.readers)[:NAMES_SHOWN])
+        return _fail(f"--items: no environment has the id or name {query.target!r}; there are: {names or 'none'}")
+    found = live_items(
+        snapshots[0],
+        query.states,
+        limit=None,
+        heartbeat_overdue_s=app.config.work.heartbeat_overdue_s,
+        monotonic=Clock().monotonic(),
+    )
+    if isinstance(found, str):
+        return _fail(f"{query.target}: {found}")
+    _write(items.as_json(found) if query.format == "json" else items.as_table(found))
+    return 0
 
 
 async def _serve(app: App, sockets: Sequence[socket.socket], logger: log.Log, options: Options) -> int:
@@ -158,12 +183,12 @@ async def _serve_simulator(address: str) -> int:
 async def _serve_demo(options: Options, logger: log.Log) -> int:
     # What can fail is made before the simulator's tasks start: they would wrap the exception in a group.
     settings = _settings(options, logger, lambda: config)
-    sockets = [] if options.once else _listen(options)
+    sockets = [] if options.reads_once else _listen(options)
     async with simulated_api("127.0.0.1:0") as (simulator, base_url):
         config = demo_config(simulator, base_url)
         app = App(settings)
-        if options.once:
-            return await _once(app)
+        if options.reads_once:
+            return await _read_once(app, options.items)
         for port in dict.fromkeys(listener.getsockname()[1] for listener in sockets):
             _announce(f"The demo is at http://localhost:{port}{options.web.route_prefix}/")
         return await _serve(app, sockets, logger, options)
@@ -182,8 +207,10 @@ def _write(output: str | bytes) -> None:
 
 def _announce(line: str) -> None:
     """Write a line that a server can do without."""
-    with contextlib.suppress(OSError):
+    try:
         _write_to_stdout(f"{line}\n")
+    except OSError:
+        sys.stdout = None  # the interpreter would try again at its end, and exit with 120
 
 
 def _write_to_stdout(output: str | bytes) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 from urllib.parse import urlsplit
 
 from exporter import __version__
+from exporter.api.wire import State
+from exporter.environments.live_items import STATES
 from exporter.web.addresses import AddressError, parse_address
 from exporter.web.routes import TAKEN_PATHS, WebSettings
 
@@ -25,9 +27,10 @@ EXTERNAL_URL: Final = re.compile(
     rf"https?://(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?{PREFIX.pattern}/?"
 )
 CONTRADICTIONS: Final = {
-    "simulator": ("demo", "once", "config.check", "config.file", "web.config.file"),
+    "simulator": ("demo", "once", "items", "config.check", "config.file", "web.config.file"),
     "demo": ("config.check", "config.file"),
-    "config.check": ("once",),
+    "config.check": ("once", "items"),
+    "once": ("items",),
 }
 """By mode, the flags that it would ignore. They are usage errors, because whoever sets a flag expects it to have an effect."""
 
@@ -42,11 +45,26 @@ class Options:
     simulator: bool
     simulator_address: str
     once: bool
+    items: ItemsQuery | None
     addresses: tuple[str, ...]
     web: WebSettings
     web_config_file: Path | None
     log_level: Level
     log_format: Format
+
+    @property
+    def reads_once(self) -> bool:
+        """Whether the process ends after one read."""
+        return self.once or self.items is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemsQuery:
+    """Of which environment (its id or name) which live items are wanted, and how they are written."""
+
+    target: str
+    states: tuple[State, ...]
+    format: Literal["table", "json"]
 
 
 class UsageError(Exception):
@@ -75,6 +93,8 @@ def parse(arguments: Sequence[str] | None) -> Options | str:
         for flag in ignored:
             if given[mode] and given[flag]:
                 flags.error(f"--{mode} can't go with --{flag}")
+    if given["items"] is None and (given["items.state"] or given["items.format"]):
+        flags.error("--items.state and --items.format need --items")
     return Options(
         config_file=given["config.file"],
         check=given["config.check"],
@@ -82,6 +102,7 @@ def parse(arguments: Sequence[str] | None) -> Options | str:
         simulator=given["simulator"],
         simulator_address=given["simulator.listen-address"],
         once=given["once"],
+        items=_items_query(given),
         addresses=tuple(given["web.listen-address"] or [DEFAULT_ADDRESS]),
         web=WebSettings(
             telemetry_path=given["web.telemetry-path"],
@@ -128,6 +149,18 @@ def _add_modes(add: Callable[..., None]) -> None:
     text = "where --simulator listens"
     add("simulator.listen-address", text, metavar="ADDR", default="127.0.0.1:9832", type=_address)
     add("once", "read every environment once, print the metrics, exit 0 if all were read", action="store_true")
+    text = "read the list of one environment, print its live items, the longest in their state first"
+    add("items", text, metavar="ID_OR_NAME")
+    text = "only the items in this state; repeatable"
+    add("items.state", text, metavar="STATE", choices=[state.value for state in STATES], action="append")
+    add("items.format", "how items are written: table (default) or json", choices=("table", "json"))
+
+
+def _items_query(given: dict[str, Any]) -> ItemsQuery | None:
+    if given["items"] is None:
+        return None
+    states = tuple(dict.fromkeys(map(State, given["items.state"] or STATES)))
+    return ItemsQuery(target=given["items"], states=states, format=given["items.format"] or "table")
 
 
 def _add_web(add: Callable[..., None]) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from exporter import __version__, flags
-from exporter.flags import Options, UsageError
+from exporter.api.wire import State
+from exporter.flags import ItemsQuery, Options, UsageError
 from exporter.web.routes import WebSettings
 
 
@@ -34,6 +35,7 @@ def test_without_flags_everything_has_its_default() -> None:
         simulator=False,
         simulator_address="127.0.0.1:9832",
         once=False,
+        items=None,
         addresses=(":9831",),
         web=WebSettings(telemetry_path="/metrics", max_requests=40, enable_lifecycle=False),
         web_config_file=None,
@@ -60,6 +62,7 @@ def test_every_flag_reaches_its_option() -> None:
         simulator=False,
         simulator_address=":3",
         once=False,
+        items=None,
         addresses=(":1", "[::1]:2"),
         web=WebSettings(
             telemetry_path="/m",
@@ -165,3 +168,27 @@ def test_the_version_and_the_help_are_texts_to_print() -> None:
     version, text = flags.parse(["--version"]), flags.parse(["--help"])
     assert str(version).startswith(f"managed-agents-exporter {__version__} (Python 3.")
     assert all(f"--{name}" in str(text) for name in ("config.check", "web.listen-address", "version"))
+
+
+def test_items_are_those_of_one_environment_in_every_live_state_as_a_table() -> None:
+    states = (State.QUEUED, State.STARTING, State.ACTIVE, State.STOPPING, State.UNKNOWN)
+    assert options("--items=production").items == ItemsQuery(target="production", states=states, format="table")
+    given = options("--items", "env_1", "--items.state=starting", "--items.state=active", "--items.format=json")
+    assert given.items == ItemsQuery(target="env_1", states=(State.STARTING, State.ACTIVE), format="json")
+    assert given.reads_once
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--items.state=active"],
+        ["--items.format=json"],
+        ["--items=x", "--items.state=stopped"],
+        ["--items=x", "--once"],
+        ["--items=x", "--config.check"],
+        ["--items=x", "--simulator"],
+    ],
+)
+def test_flags_of_items_that_would_have_no_effect_are_usage_errors(arguments: list[str]) -> None:
+    with pytest.raises(flags.UsageError):
+        flags.parse(arguments)

@@ -69,7 +69,8 @@ DRIFT_FIELDS = (
 )
 """Every field that drift may name."""
 ENVIRONMENT_TYPES = frozenset({"self_hosted", "cloud"})
-ITEM_TYPES = frozenset({"session", "healthcheck"})
+ITEM_TYPES = {each: each for each in ("session", "healthcheck")}
+"""Each by itself, so that a million items share two strings."""
 
 
 class WorkStats(msgspec.Struct, frozen=True):
@@ -92,7 +93,10 @@ class WorkStats(msgspec.Struct, frozen=True):
 
 
 class WorkItem(msgspec.Struct, frozen=True, gc=False):
-    """One item of `list`. Instants are seconds since 1970 on the server's clock, None when not reached or not legible."""
+    """One item of `list`. Instants are seconds since 1970 on the server's clock, None when not reached or not legible.
+
+    `type`: one of `ITEM_TYPES`, or `unknown`. `session_id`: None where it is no session's.
+    """
 
     id: str
     state: State
@@ -102,6 +106,8 @@ class WorkItem(msgspec.Struct, frozen=True, gc=False):
     latest_heartbeat_at: float | None = None
     stop_requested_at: float | None = None
     stopped_at: float | None = None
+    type: str = "unknown"
+    session_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,12 +316,16 @@ def _belongs(item: _RawItem, environment_id: str, drift: list[str]) -> bool:
 def _work_item(raw: _RawItem, drift: list[str]) -> WorkItem:
     if not 0 < len(raw.id) <= ID_LENGTH_LIMIT:
         raise WireError("an item's id is empty or too long", ["id"])
-    kind = raw.data.get("type") if isinstance(raw.data, dict) else None
-    if not isinstance(kind, str) or kind not in ITEM_TYPES:
+    data = raw.data if isinstance(raw.data, dict) else {}
+    word = data.get("type")
+    kind = ITEM_TYPES.get(word, "unknown") if isinstance(word, str) else "unknown"
+    if kind == "unknown":
         drift.append("data.type")
     return WorkItem(
         id=raw.id,
         state=_state(raw.state, drift),
+        type=kind,
+        session_id=_session_id(data.get("id")) if kind == "session" else None,
         created_at=_instant(raw.created_at, "created_at", drift),
         acknowledged_at=_instant(raw.acknowledged_at, "acknowledged_at", drift),
         started_at=_instant(raw.started_at, "started_at", drift),
@@ -323,6 +333,10 @@ def _work_item(raw: _RawItem, drift: list[str]) -> WorkItem:
         stop_requested_at=_instant(raw.stop_requested_at, "stop_requested_at", drift),
         stopped_at=_instant(raw.stopped_at, "stopped_at", drift),
     )
+
+
+def _session_id(value: object) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= ID_LENGTH_LIMIT else None
 
 
 def _state(value: object, drift: list[str]) -> State:

@@ -177,6 +177,7 @@ def _work(section: Section) -> WorkConfig:
         heartbeat_overdue_s=section.take("heartbeat_overdue", duration_s, default.heartbeat_overdue_s),
         duration_buckets=section.take("duration_buckets", rising_numbers, default.duration_buckets),
         wait_objective_s=section.take("wait_objective", duration_s, default.wait_objective_s),
+        items=section.take("items", flag, default.items),
     )
 
 

@@ -76,6 +76,7 @@ class WorkConfig:
         *(1200, 1800, 2700, 3600, 5400, 7200, 14400),
     )
     wait_objective_s: float = 120.0
+    items: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

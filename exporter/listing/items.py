@@ -128,6 +128,9 @@ class ListedItems:
     def created_at_of_live(self) -> frozenset[float]:
         return frozenset(first_instant(each.item) for each in self.live.values())
 
+    def unfinished(self) -> tuple[WorkItem, ...]:
+        return tuple(each.item for each in self if not is_finished(each.item))
+
     def count_by_state(self) -> dict[State, int]:
         counts = dict.fromkeys(State, 0) | self.sealed
         for each in self:
@@ -138,7 +141,7 @@ class ListedItems:
         """Return, for each live state, since when its oldest item is in it; None where that is not legible."""
         oldest: dict[State, float | None] = dict.fromkeys(LIVE_STATES)
         for each in self:
-            at = _entered_at(each.item)
+            at = entered_at(each.item)
             if at is not None:
                 so_far = oldest[each.item.state]
                 oldest[each.item.state] = at if so_far is None else min(at, so_far)
@@ -150,8 +153,8 @@ class ListedItems:
         return tuple(sorted(at for at in active if at is not None))
 
 
-def _entered_at(item: WorkItem) -> float | None:
-    """Return when a live item entered its state."""
+def entered_at(item: WorkItem) -> float | None:
+    """Return when a live item entered its state, None where that is not legible."""
     match item.state:
         case State.QUEUED:
             return item.created_at

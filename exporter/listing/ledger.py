@@ -35,7 +35,7 @@ from exporter.listing.pages import Contradiction
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from exporter.api.wire import State, WorkPage
+    from exporter.api.wire import State, WorkItem, WorkPage
     from exporter.listing.lifecycle import Transition
     from exporter.listing.pages import PageRequest
 
@@ -63,7 +63,8 @@ class Listing:
     """What is listed. Instants are the server's, except `oldest_read_at`, which is on the clock given to `begin`.
 
     `complete`: a walk has reached the end once, and everything that can have changed was read since. `oldest_read_at`: the
-    oldest read that the counts rest on. `contradictions`: how often the ledger started over.
+    oldest read that the counts rest on. `contradictions`: how often the ledger started over. `unfinished`: the items that can
+    still change, in no order.
     """
 
     complete: bool
@@ -76,6 +77,7 @@ class Listing:
     live: int = 0
     sealed: int = 0
     segments: int = 0
+    unfinished: tuple[WorkItem, ...] = ()
 
 
 class Ledger:
@@ -184,6 +186,7 @@ class Ledger:
             live=len(items.live),
             sealed=sum(items.sealed.values()),
             segments=index.segments,
+            unfinished=items.unfinished(),
         )
 
     def take_transitions(self) -> tuple[Transition, ...]:

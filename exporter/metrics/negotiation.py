@@ -44,6 +44,12 @@ def preferred_format(accept: str) -> str:
     return PLAIN
 
 
+def prefers_json(accept: str) -> bool:
+    """Tell whether JSON is asked for rather than a page."""
+    quality_by_kind = {offer.kind: offer.quality for offer in _offers(accept)}
+    return quality_by_kind.get("application/json", 0.0) > quality_by_kind.get("text/html", 0.0)
+
+
 def takes_gzip(accept_encoding: str) -> bool:
     return any(offer.kind == "gzip" and offer.quality > 0 for offer in _offers(accept_encoding))
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import anyio.to_thread
 from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from exporter.environments.live_items import STATES, live_items
 from exporter.metrics import catalogue
 from exporter.metrics.exposition import Exposition, Wanted, expose
+from exporter.metrics.negotiation import prefers_json
 from exporter.metrics.series import families_of
-from exporter.web import status_page
+from exporter.web import items as items_views
+from exporter.web import markup, status_page
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from starlette.requests import Request
 
+    from exporter.api.wire import State
     from exporter.clock import Clock
     from exporter.config.model import Config
     from exporter.environments.reader import EnvironmentReader
@@ -32,14 +37,17 @@ if TYPE_CHECKING:
     from exporter.environments.snapshot import Snapshot
 
 TIMEOUT_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
+ITEMS_DEFAULT, ITEMS_LIMIT = 100, 1000
+ITEMS_OFF = "The items are not shown: work.items is false.\n"
+NO_SUCH_ITEMS = "The items need exactly one target: the id or name of an environment that /sd lists.\n"
 UNKNOWN_TARGET = "The probe needs exactly one target: the id or name of an environment that /sd lists.\n"
 BUSY = "Too many scrapes at once; --web.max-requests sets how many are served.\n"
 LIFECYCLE_OFF = "Reloading over HTTP is off; --web.enable-lifecycle allows it.\n"
 UNDISCOVERED = "The organisation's environments have not been listed yet.\n"
-TAKEN_PATHS = frozenset({"/probe", "/sd", "/-/healthy", "/-/ready", "/-/reload"})
+TAKEN_PATHS = frozenset({"/probe", "/sd", "/items", "/-/healthy", "/-/ready", "/-/reload"})
 """The routes besides the metrics and the status page."""
 SECURITY_HEADERS = {
-    "Content-Security-Policy": status_page.POLICY,
+    "Content-Security-Policy": markup.POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -102,6 +110,7 @@ class Routes:
             Route(f"{prefix}{self._parts.web.telemetry_path}", self.metrics),
             Route(f"{prefix}/probe", self.probe),
             Route(f"{prefix}/sd", self.service_discovery),
+            Route(f"{prefix}/items", self.items),
             Route(f"{prefix}/-/healthy", self.healthy),
             Route(f"{prefix}/-/ready", self.ready),
             Route(f"{prefix}/-/reload", self.reload, methods=["POST"]),
@@ -132,6 +141,30 @@ class Routes:
         groups = [_target_group(reader, self._parts.web) for reader in self._parts.roster.readers]
         return Response(json.dumps(groups), media_type="application/json")
 
+    async def items(self, request: Request) -> Response:
+        config, query = self._parts.config(), request.query_params
+        if not config.work.items:
+            return PlainTextResponse(ITEMS_OFF, 404)
+        await self._parts.settle(config.scrape.timeout_s)
+        readers = self._readers(query.getlist("target"))
+        if readers is None:
+            return PlainTextResponse(NO_SUCH_ITEMS, 400)
+        try:
+            states, limit = _states(query.getlist("state")), _limit(query.get("limit"))
+            wants_json = _wants_json(query.get("format"), request.headers.get("accept", ""))
+        except ValueError as invalid:
+            return PlainTextResponse(f"{invalid}\n", 400)
+        now = self._parts.clock.monotonic()
+        overdue_s = config.work.heartbeat_overdue_s
+        snapshot = readers[0].snapshot(asked_at=now)
+        found = live_items(snapshot, states, limit=limit, heartbeat_overdue_s=overdue_s, monotonic=now)
+        if isinstance(found, str):
+            return PlainTextResponse(f"{found}\n", 503)
+        if wants_json:
+            return Response(items_views.as_json(found), media_type="application/json", headers=SECURITY_HEADERS)
+        text = items_views.as_page(found, states, link_base=self._parts.web.link_base)
+        return HTMLResponse(_encoded(text), headers=SECURITY_HEADERS)
+
     async def reload(self, _: Request) -> Response:
         if not self._parts.web.enable_lifecycle:
             return PlainTextResponse(LIFECYCLE_OFF, 403)
@@ -146,7 +179,7 @@ class Routes:
         snapshots = [reader.snapshot(asked_at=now) for reader in self._parts.roster.readers]
         base, wall = self._parts.web.link_base, self._parts.clock.wall()
         text = status_page.render(self._parts.status(), snapshots, link_base=base, wall=wall, monotonic=now)
-        return Response(_encoded(text), media_type="text/html; charset=utf-8", headers=SECURITY_HEADERS)
+        return HTMLResponse(_encoded(text), headers=SECURITY_HEADERS)
 
     async def to_status_page(self, _: Request) -> Response:
         return RedirectResponse(self._parts.web.home, 302)
@@ -208,6 +241,31 @@ def scrape_timeout_s(header: str | None, config: Config) -> float:
     if not (math.isfinite(scraper_s) and scraper_s > 0):
         return config.scrape.timeout_s
     return max(scraper_s - config.scrape.timeout_offset_s, scraper_s / 2)
+
+
+def _states(words: Sequence[str]) -> tuple[State, ...]:
+    """Return the states that the words name, all without any. Raises ValueError."""
+    known = {state.value: state for state in STATES}
+    for word in words:
+        if word not in known:
+            raise ValueError(f"state: {word!r} is none of {', '.join(known)}; finished items are not kept one by one")
+    return tuple(known[word] for word in dict.fromkeys(words)) or STATES
+
+
+def _limit(text: str | None) -> int:
+    """Return how many items are shown at most. Raises ValueError."""
+    if text is None:
+        return ITEMS_DEFAULT
+    if not (re.fullmatch("[0-9]{1,4}", text) and 0 < int(text) <= ITEMS_LIMIT):
+        raise ValueError(f"limit: {text!r} is not a whole number from 1 to {ITEMS_LIMIT}")
+    return int(text)
+
+
+def _wants_json(format_: str | None, accept: str) -> bool:
+    """Tell whether JSON is asked for. Raises ValueError."""
+    if format_ not in {None, "json", "html"}:
+        raise ValueError(f"format: {format_!r} is neither json nor html")
+    return prefers_json(accept) if format_ is None else format_ == "json"
 
 
 def _target_group(reader: EnvironmentReader, web: WebSettings) -> dict[str, object]:

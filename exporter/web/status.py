@@ -43,6 +43,7 @@ class StatusSource:
             discovery=self._discovery(),
             refused=self.config.problems,
             warnings=tuple(self._stale_files()),
+            items_shown=self.config.current.work.items,
         )
 
     def _budget(self, now: float) -> BudgetStatus:

@@ -1,36 +1,27 @@
 """The status page: what an operator sees first. It works without JavaScript and fits a phone.
 
-Text becomes part of the page only through `tag`, which escapes it, because names and messages come from elsewhere. The style is
-the only file that is read, once, at import; rendering is pure.
+Rendering is pure.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from exporter.check.remedies import REMEDY_BY_REASON
+from exporter.environments.live_items import STATES
+from exporter.web.items import address
+from exporter.web.markup import Markup, document, span, tag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from exporter.environments.snapshot import Problem, Queue, Snapshot, Work
 
-STYLE: Final = files("exporter.web").joinpath("status_page.css").read_text(encoding="utf-8")
-POLICY: Final = (
-    f"default-src 'none'; style-src 'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-)
-"""The page's Content-Security-Policy: this style and nothing else."""
-
 NOT_READ: Final = "No scrape has read it yet, or none was allowed to for longer than scrape.max_age."
 COLUMNS: Final = ("Environment", "State", "Waiting", "Claimed", "Oldest", "Workers polling", "Work listed")
-MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +44,10 @@ class DiscoveryStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """What the page says about the exporter itself. `refused`: why the last reload failed. `warnings`: about stale files."""
+    """What the page says about the exporter itself. `refused`: why the last reload failed. `warnings`: about stale files.
+
+    `items_shown`: whether live items may be shown one by one.
+    """
 
     version: str
     telemetry_path: str
@@ -63,45 +57,26 @@ class Status:
     discovery: DiscoveryStatus | None = None
     refused: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-
-
-class Markup(str):
-    """Text that is markup already."""
-
-    __slots__ = ()
-
-
-def tag(name: str, *children: str, **attributes: str) -> Markup:
-    """Return an element. Children are escaped unless they are markup; `class_` is `class` and `data_label` `data-label`."""
-    written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items() if value
-    )
-    content = "".join(child if isinstance(child, Markup) else escape(child) for child in children)
-    return Markup(f"<{name}{written}>{content}</{name}>")
+    items_shown: bool = True
 
 
 def render(
     status: Status, snapshots: Sequence[Snapshot], *, link_base: str = "./", wall: float, monotonic: float
 ) -> str:
     """Return the page. `link_base`: what links begin with, relative to the page or from the server's root on."""
-    head = Markup(
-        '<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>managed-agents-exporter</title><style>{STYLE}</style></head>"
-    )
     links = (
         tag("a", "Metrics", href=f"{link_base}{status.telemetry_path.removeprefix('/')}"),
         tag("a", "Service discovery", href=f"{link_base}sd"),
     )
-    body = tag(
-        "body",
+    return document(
+        "managed-agents-exporter",
         tag("h1", "managed-agents-exporter"),
         tag("nav", *links),
         tag("dl", *_facts(status)),
         *_notes(status),
         tag("h2", _summary(snapshots)),
-        _table([_row(snapshot, link_base, wall, monotonic) for snapshot in snapshots]),
+        _table([_row(snapshot, status, link_base, wall, monotonic) for snapshot in snapshots]),
     )
-    return f"<!doctype html>{tag('html', head, body, lang='en')}\n"
 
 
 # ---- the exporter itself
@@ -110,10 +85,10 @@ def render(
 def _facts(status: Status) -> Iterator[Markup]:
     budget = status.budget
     left = f"{int(budget.available):,} left now"
-    waits = "" if budget.waits_s is None else f"none for {_span(budget.waits_s)}: the API asks to wait"
-    in_force = f"in force for {_span(status.in_force_s)}"
+    waits = "" if budget.waits_s is None else f"none for {span(budget.waits_s)}: the API asks to wait"
+    in_force = f"in force for {span(status.in_force_s)}"
     yield _fact("Version", status.version)
-    yield _fact("Running for", _span(status.uptime_s))
+    yield _fact("Running for", span(status.uptime_s))
     yield _fact(
         "API calls", f"{budget.limit_per_minute:,.0f} a minute", tag("b", waits, class_="wait") if waits else left
     )
@@ -126,7 +101,7 @@ def _discovery(discovery: DiscoveryStatus | None) -> Iterator[str]:
         yield "off"
         return
     found = "nothing found yet" if discovery.found is None else f"{discovery.found:,} found"
-    yield f"{found}, next in {_span(discovery.due_in_s)}"
+    yield f"{found}, next in {span(discovery.due_in_s)}"
     if discovery.problem is not None:
         yield tag("b", discovery.problem, class_="bad")
 
@@ -159,14 +134,14 @@ def _table(rows: Sequence[Markup]) -> Markup:
     return tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows))
 
 
-def _row(snapshot: Snapshot, link_base: str, wall: float, monotonic: float) -> Markup:
+def _row(snapshot: Snapshot, status: Status, link_base: str, wall: float, monotonic: float) -> Markup:
     environment = snapshot.environment
     link = tag("a", environment.name, href=f"{link_base}probe?target={quote(environment.id, safe='')}")
     cells = [
         tag("th", link, tag("small", environment.id), scope="row"),
         _text_cell("State", _state(snapshot, wall, monotonic)),
         *_numbers(snapshot.queue),
-        _text_cell("Work listed", _listed(snapshot, wall, monotonic)),
+        _text_cell("Work listed", _listed(snapshot, link_base if status.items_shown else None, wall, monotonic)),
     ]
     return tag("tr", *cells)
 
@@ -177,7 +152,7 @@ def _text_cell(label: str, content: Markup) -> Markup:
 
 def _state(snapshot: Snapshot, wall: float, monotonic: float) -> Markup:
     if snapshot.queue is not None:
-        read = f"read {_span(monotonic - snapshot.queue.times.monotonic_at)} ago"
+        read = f"read {span(monotonic - snapshot.queue.times.monotonic_at)} ago"
         return Markup(tag("b", "up", class_="good") + tag("small", read))
     if snapshot.queue_problem is None:
         return Markup(tag("b", "no numbers", class_="wait") + tag("small", NOT_READ))
@@ -188,7 +163,7 @@ def _failure(word: str, problem: Problem, wall: float) -> Markup:
     request = f" (request {problem.request_id})" if problem.request_id else ""
     return Markup(
         tag("b", f"{word}: {problem.reason}", class_="bad")
-        + tag("small", f"for {_span(wall - problem.since)}: {problem.text}{request}")
+        + tag("small", f"for {span(wall - problem.since)}: {problem.text}{request}")
         + tag("small", REMEDY_BY_REASON[problem.reason])
     )
 
@@ -199,16 +174,16 @@ def _numbers(queue: Queue | None) -> Iterator[Markup]:
         stats = queue.stats
         waited_s = None if stats.oldest_queued_at is None else queue.times.server_at - stats.oldest_queued_at
         workers = "unknown" if stats.workers_polling is None else f"{stats.workers_polling:,}"
-        values = (f"{stats.depth:,}", f"{stats.pending:,}", "none" if waited_s is None else _span(waited_s), workers)
+        values = (f"{stats.depth:,}", f"{stats.pending:,}", "none" if waited_s is None else span(waited_s), workers)
     for label, value in zip(COLUMNS[2:6], values, strict=True):
         yield tag("td", value, class_="number", data_label=label)
 
 
-def _listed(snapshot: Snapshot, wall: float, monotonic: float) -> Markup:
+def _listed(snapshot: Snapshot, items_base: str | None, wall: float, monotonic: float) -> Markup:
     if not snapshot.listing_enabled:
         return tag("span", "off")
     if snapshot.work is not None:
-        return _counts(snapshot.work, monotonic)
+        return _counts(snapshot.work, snapshot.environment.id, items_base, monotonic)
     if snapshot.work_problem is None:
         return tag("b", "not complete", class_="wait")
     if snapshot.queue_problem is not None and snapshot.queue_problem.reason == snapshot.work_problem.reason:
@@ -216,21 +191,16 @@ def _listed(snapshot: Snapshot, wall: float, monotonic: float) -> Markup:
     return _failure("failed", snapshot.work_problem, wall)
 
 
-def _counts(work: Work, monotonic: float) -> Markup:
-    counts = [f"{count:,} {state.value}" for state, count in work.listing.count_by_state.items() if count]
+def _counts(work: Work, environment_id: str, items_base: str | None, monotonic: float) -> Markup:
+    """Show how many items are in each state, with links to those that are known one by one if `items_base` is given."""
+    counts = []
+    for state, count in work.listing.count_by_state.items():
+        text = f"{count:,} {state.value}"
+        if count and state in STATES and items_base is not None:
+            counts.append(tag("a", text, href=address(items_base, environment_id, state)))
+        elif count:
+            counts.append(Markup(escape(text)))
     return Markup(
-        tag("span", ", ".join(counts) or "nothing")
-        + tag("small", f"read {_span(monotonic - work.times.monotonic_at)} ago")
+        tag("span", Markup(", ".join(counts) or "nothing"))
+        + tag("small", f"read {span(monotonic - work.times.monotonic_at)} ago")
     )
-
-
-def _span(seconds: float) -> str:
-    """Write a duration in the one or two largest units that it has."""
-    whole = round(max(0.0, seconds))
-    if whole < MINUTE_S:
-        return f"{whole} s"
-    if whole < HOUR_S:
-        return f"{whole // MINUTE_S} min"
-    if whole < DAY_S:
-        return f"{whole // HOUR_S} h {whole % HOUR_S // MINUTE_S} min"
-    return f"{whole // DAY_S} d {whole % DAY_S // HOUR_S} h"

@@ -250,8 +250,28 @@ def test_an_item_is_read_as_documented() -> None:
         acknowledged_at=AT + 1,
         started_at=AT + 2,
         latest_heartbeat_at=AT + 3,
+        type="session",
+        session_id="session_1",
     )
     assert (page.items, page.next_cursor, page.drift) == ((item,), None, ())
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "session_id"),
+    [
+        ({"type": "session", "id": "session_9"}, "session", "session_9"),
+        ({"type": "healthcheck", "id": "check_9"}, "healthcheck", None),
+        ({"type": "batch", "id": "batch_9"}, "unknown", None),
+        ({"type": "session"}, "session", None),
+        ({"type": "session", "id": 9}, "session", None),
+        ({"type": "session", "id": ""}, "session", None),
+        ({"type": "session", "id": "s" * (ID_LENGTH_LIMIT + 1)}, "session", None),
+        (None, "unknown", None),
+    ],
+)
+def test_an_item_names_its_session_if_it_is_one(data: object, kind: str, session_id: str | None) -> None:
+    (item,) = parse_work_page(item_with(data=data), environment_id=OURS).items
+    assert (item.type, item.session_id) == (kind, session_id)
 
 
 @pytest.mark.parametrize("state", [state for state in State if state is not State.UNKNOWN])
@@ -566,7 +586,14 @@ def test_the_text_of_a_refusal_names_the_place_and_quotes_nothing() -> None:
 
 
 def test_credentials_and_metadata_never_become_objects() -> None:
-    body = work_page(ITEM | {"secret": CANARY, "metadata": {CANARY: CANARY}, "data": {"type": "session", "id": CANARY}})
+    body = work_page(
+        ITEM
+        | {
+            "secret": CANARY,
+            "metadata": {CANARY: CANARY},
+            "data": {"type": "healthcheck", "id": CANARY, "more": CANARY},
+        }
+    )
     assert CANARY not in repr(parse_work_page(body, environment_id=OURS))
 
 

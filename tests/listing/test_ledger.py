@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -478,7 +478,7 @@ def test_an_item_that_came_and_went_between_two_reads_is_emitted_in_every_step()
 
 
 def test_a_second_acknowledgement_after_a_requeue_is_another_one() -> None:
-    def life(state: State, **instants: float) -> WorkPage:
+    def life(state: State, **instants: Any) -> WorkPage:
         return WorkPage((WorkItem("work_1", state, NOW, **instants),), None)
 
     ledger = _ledger()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from exporter.api.wire import State, WorkItem
@@ -11,11 +13,11 @@ from exporter.listing.tally import Tally
 BUCKETS = (1.0, 5.0, 60.0)
 
 
-def _item(**instants: float | None) -> WorkItem:
+def _item(**instants: Any) -> WorkItem:
     return WorkItem(id="work_1", state=State.STOPPED, **instants)
 
 
-def _stopped(**instants: float | None) -> Transition:
+def _stopped(**instants: Any) -> Transition:
     return Transition(Step.STOPPED, _item(**instants))
 
 

@@ -183,7 +183,7 @@ def test_an_illegible_queueing_time_is_no_age_0() -> None:
 def test_items_of_which_nobody_knows_since_when_have_no_age_0() -> None:
     assert WHOLE.work is not None
     listing = dataclasses.replace(
-        WHOLE.work.listing, oldest_at_by_state=WHOLE.work.listing.oldest_at_by_state | {State.ACTIVE: None}
+        WHOLE.work.listing, oldest_at_by_state={**WHOLE.work.listing.oldest_at_by_state, State.ACTIVE: None}
     )
     shown = series(dataclasses.replace(WHOLE, work=Work(listing, WHOLE.work.times)))
     assert 'work_oldest_age_seconds{state="active"}' not in shown

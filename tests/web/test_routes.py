@@ -11,9 +11,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
+from exporter.api.wire import State, WorkItem
 from exporter.clock import Clock
-from exporter.config.model import Config, ScrapeConfig
-from exporter.environments.snapshot import Environment, Snapshot
+from exporter.config.model import Config, ScrapeConfig, WorkConfig
+from exporter.environments.snapshot import Environment, ReadTimes, Snapshot, Work
+from exporter.listing.ledger import Listing
 from exporter.web.routes import TAKEN_PATHS, Parts, Routes, WebSettings, scrape_timeout_s
 from exporter.web.status_page import BudgetStatus, Status
 
@@ -33,10 +35,11 @@ ENVIRONMENTS = (
 class FakeReader:
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
+        self.work: Work | None = None
 
     def snapshot(self, *, asked_at: float) -> Snapshot:
         del asked_at
-        return Snapshot(environment=self.environment, listing_enabled=True, queue=None, work=None, tally=None)
+        return Snapshot(environment=self.environment, listing_enabled=True, queue=None, work=self.work, tally=None)
 
 
 class FakeRoster:
@@ -155,6 +158,79 @@ def test_service_discovery_lists_the_environments_as_targets() -> None:
 def test_service_discovery_fails_rather_than_list_nothing_before_the_environments_are_known() -> None:
     http, _ = client(discovered=lambda: False)
     assert http.get("/sd").status_code == 503
+
+
+def with_items() -> FakeRoster:
+    """Return a roster whose first environment has a list: one item that starts and one that is queued."""
+    items = (
+        WorkItem("work_1", State.QUEUED, created_at=90.0, type="session", session_id="session_1"),
+        WorkItem("work_2", State.STARTING, acknowledged_at=40.0, type="session", session_id="session_2"),
+    )
+    listing = Listing(
+        complete=True, count_by_state={}, oldest_at_by_state={}, heartbeats=(), oldest_read_at=None, unfinished=items
+    )
+    times = ReadTimes(read_at=100.0, server_at=100.0, monotonic_at=-7.0, duration_s=0.1)
+    roster = FakeRoster()
+    roster.readers[0].work = Work(listing, times)
+    return roster
+
+
+def test_the_items_of_an_environment_are_shown_without_a_read() -> None:
+    http, scraper = client(roster=with_items())
+    page = http.get("/items", params={"target": "production"})
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert page.headers["content-security-policy"].startswith("default-src 'none'; ")
+    assert page.text.index("work_2") < page.text.index("work_1")
+    assert "2 items; read 7 s ago." in page.text
+    assert scraper.scrapes == []
+
+
+@pytest.mark.parametrize(
+    ("query", "accept"),
+    [("&format=json", "text/html"), ("", "application/json"), ("", "text/html;q=0.5, application/json")],
+)
+def test_the_items_are_json_for_whoever_asks_for_it(query: str, accept: str) -> None:
+    http, _ = client(roster=with_items())
+    answer = http.get(f"/items?target=env_a&state=starting&limit=1{query}", headers={"accept": accept})
+    assert answer.headers["content-type"] == "application/json"
+    read = answer.json()
+    assert ([each["id"] for each in read["items"]], read["total"], read["age_seconds"]) == (["work_2"], 1, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "sentence"),
+    [
+        ("", 400, "The items need exactly one target: the id or name of an environment that /sd lists.\n"),
+        (
+            "target=nothing",
+            400,
+            "The items need exactly one target: the id or name of an environment that /sd lists.\n",
+        ),
+        (
+            "target=env_a&state=stopped",
+            400,
+            "state: 'stopped' is none of queued, starting, active, stopping, unknown; finished items are not kept one by one\n",
+        ),
+        ("target=env_a&limit=0", 400, "limit: '0' is not a whole number from 1 to 1000\n"),
+        ("target=env_a&limit=1001", 400, "limit: '1001' is not a whole number from 1 to 1000\n"),
+        ("target=env_a&limit=²", 400, "limit: '²' is not a whole number from 1 to 1000\n"),
+        ("target=env_a&format=xml", 400, "format: 'xml' is neither json nor html\n"),
+        (
+            "target=env_b",
+            503,
+            "The list is not complete yet, or no scrape has read it for longer than scrape.max_age.\n",
+        ),
+    ],
+)
+def test_items_that_can_not_be_shown_are_a_sentence(query: str, status: int, sentence: str) -> None:
+    answer = client(roster=with_items())[0].get(f"/items?{query}")
+    assert (answer.status_code, answer.text) == (status, sentence)
+
+
+def test_the_configuration_turns_the_items_off() -> None:
+    http, _ = client(roster=with_items(), config=lambda: Config(work=WorkConfig(items=False)))
+    answer = http.get("/items?target=env_a")
+    assert (answer.status_code, answer.text) == (404, "The items are not shown: work.items is false.\n")
 
 
 def test_a_reload_has_to_be_allowed_and_says_what_is_wrong() -> None:
