@@ -1,7 +1,14 @@
 """What every test may rely on."""
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, settings
+
+# How this machine runs Python is its own affair: PYTHONUNBUFFERED, for one, hides what a program leaves in its buffers.
+for name in [each for each in os.environ if each.startswith("PYTHON")]:
+    if name not in {"PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE"}:
+        del os.environ[name]
 
 # No property fails because a machine is slow: neither by its own deadline nor by the time its examples take to make.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)

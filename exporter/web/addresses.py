@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 BACKLOG = 512
 ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 """What the system says to an address that it does not have."""
+
+LOOPBACK: Final[list[tuple[int, Any]]] = [(socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_INET6, ("::1", 0, 0, 0))]
 
 
 class AddressError(Exception):
@@ -44,8 +46,13 @@ def listen(text: str) -> list[socket.socket]:
 
 
 def _addresses(host: str) -> list[tuple[int, Any]]:
-    """Return the families and addresses that a name stands for."""
-    found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE, proto=socket.IPPROTO_TCP)
+    """Return the families and addresses that a name stands for. `localhost` needs nobody who resolves it (RFC 6761)."""
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE, proto=socket.IPPROTO_TCP)
+    except socket.gaierror:
+        if host != "localhost":
+            raise
+        return LOOPBACK
     return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -85,13 +85,31 @@ def test_all_ipv4_addresses_are_those_alone(opened: Callable[[str], list[socket.
     assert listener.family == socket.AF_INET
 
 
-def test_a_name_is_every_address_that_it_has_on_the_same_port(opened: Callable[[str], list[socket.socket]]) -> None:
-    listeners = opened("localhost:0")
+def test_a_name_is_every_address_that_it_has_on_the_same_port(
+    monkeypatch: pytest.MonkeyPatch, opened: Callable[[str], list[socket.socket]]
+) -> None:
+    both = [(socket.AF_INET6, ("::1", 0, 0, 0)), (socket.AF_INET, ("127.0.0.1", 0))]
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda *_, **__: [(family, socket.SOCK_STREAM, 0, "", at) for family, at in both]
+    )
+    listeners = opened("name.example:0")
+    monkeypatch.undo()
     port = port_of(listeners)
     bound = {listener.getsockname()[0] for listener in listeners}
-    named = {str(found[4][0]) for found in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
-    assert bound == {host for host in named if answers(host, port)}
+    assert bound == {host for host in ("127.0.0.1", "::1") if answers(host, port)}
     assert "127.0.0.1" in bound
+
+
+def test_localhost_is_this_machine_even_where_nobody_resolves_it(
+    monkeypatch: pytest.MonkeyPatch, opened: Callable[[str], list[socket.socket]]
+) -> None:
+    def resolve(*_: object, **__: object) -> list[Any]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    assert "127.0.0.1" in {listener.getsockname()[0] for listener in opened("localhost:0")}
+    with pytest.raises(AddressError, match=r"^cannot listen on name\.example:0: Name or service not known; "):
+        listen("name.example:0")
 
 
 def test_an_address_of_a_name_that_this_machine_lacks_is_left_out(
