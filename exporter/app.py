@@ -82,6 +82,7 @@ class App:
         self._environments_api = EnvironmentsApi(self._context, self._new_transport())
         discovery = Discovery(self._environments_api, observer=telemetry, log=self._log)
         self.discovery = DiscoveryLoop(discovery, self._context, self._apply)
+        self._base_url = self.config.api.base_url
         self._started_at = clock.monotonic()
 
     @property
@@ -139,17 +140,18 @@ class App:
         """Put the configuration in force as it is now, whole or not at all. Return its problems."""
         return await self._config.reload(self._activate)
 
-    async def _activate(self) -> None:
-        config = self.config
+    async def _activate(self) -> int:
+        config, now = self.config, self._settings.clock.monotonic()
         self.budget.configure(
-            per_minute=config.api.requests_per_minute,
-            min_interval_s=config.scrape.min_interval_s,
-            now=self._settings.clock.monotonic(),
+            per_minute=config.api.requests_per_minute, min_interval_s=config.scrape.min_interval_s, now=now
         )
+        if config.api.base_url != self._base_url:
+            self._base_url = config.api.base_url
+            self.budget.forget_server(now=now)
         self.admission.configure(concurrency=config.api.concurrency)
         self.discovery.reconfigure()
         await self._apply()
-        self._log.info("config_reloaded", environments=len(self.roster.readers))
+        return len(self.roster.readers)
 
     async def _apply(self) -> None:
         for reader in self.roster.apply(self.config, self.discovery.environments):

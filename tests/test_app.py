@@ -14,6 +14,8 @@ from exporter.app import App, Settings
 from exporter.clock import Clock
 from exporter.config.model import ApiConfig, Config, DiscoveryConfig, EnvironmentConfig, ScrapeConfig
 from exporter.config.secret import EnvSecret
+from exporter.environments import roster
+from exporter.environments.naming import name_environments
 from exporter.log import Log
 from exporter.simulator import World
 from exporter.web.routes import WebSettings
@@ -21,7 +23,7 @@ from exporter.web.web_config_reload import ReloadingWebConfig
 from tests.simulated import Running, running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 pytestmark = pytest.mark.anyio
 
@@ -95,6 +97,45 @@ async def test_another_organisation_is_listed_at_once_and_the_same_one_is_not(si
         assert await app.reload() == ()
         assert app.discovery.discovery.found is None
         await listed(simulator, 2)
+
+
+async def test_a_wait_that_one_server_asked_for_does_not_hold_for_another(simulator: Running) -> None:
+    rig = Rig(config_of(simulator))
+    async with app_of(rig) as app:
+        app.admission.rate_limited(300.0)
+        assert await app.reload() == ()
+        assert app.admission.wait_s > 0
+        rig.config = replace(rig.config, api=replace(rig.config.api, base_url="http://127.0.0.1:1"))
+        assert await app.reload() == ()
+        assert app.admission.wait_s == 0
+
+
+async def test_a_reload_that_breaks_half_way_leaves_the_same_readers_and_says_so(
+    simulator: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(config_of(simulator))
+    async with app_of(rig) as app:
+        before, readers = app.config, app.roster.readers
+        rig.config = replace(before, environments=(), api=replace(before.api, concurrency=1))
+        with monkeypatch.context() as patched:
+            patched.setattr(roster, "name_environments", BreaksOnce(name_environments))
+            assert await app.reload() == ("a defect of the exporter (RuntimeError); its log says more",)
+        assert (app.config, app.roster.readers) == (before, readers)
+        assert app.registry.get_sample_value("managed_agents_exporter_config_last_reload_successful") == 0
+        assert await app.reload() == ()
+        assert app.roster.readers == ()
+
+
+class BreaksOnce:
+    def __init__(self, function: Callable[..., object]) -> None:
+        self._function = function
+        self._broke = False
+
+    def __call__(self, *arguments: object) -> object:
+        if not self._broke:
+            self._broke = True
+            raise RuntimeError("half done")
+        return self._function(*arguments)
 
 
 async def listed(simulator: Running, times: int) -> None:

@@ -132,6 +132,13 @@ class Budget:
         self._tokens = min(self._tokens, self._burst)
         self._slack_by_priority.clear()
 
+    def forget_server(self, *, now: float) -> None:
+        """Begin anew with another server: what the one before it refused says nothing about this one."""
+        self._tokens, self._at = self._burst, now
+        self._share, self._waits, self._no_call_before = 1.0, 0, float("-inf")
+        self._overloaded.clear()
+        self._slack_by_priority.clear()
+
     def register_demand(self, environment_ids: Iterable[str], *, now: float) -> None:
         """Note that these environments are scraped now; forget those that have not been scraped lately."""
         for environment_id in environment_ids:

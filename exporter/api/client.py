@@ -182,16 +182,19 @@ class _RetryingCaller:
         self._server_clock = ServerClock()
         self.timed_out = False
         self.sent_by_source: Counter[Source] = Counter()
-        self._back_off_by_source: dict[Source, _BackOff] = defaultdict(_BackOff)
+        self._back_off_by_target: dict[tuple[str, Source], _BackOff] = defaultdict(_BackOff)
 
     async def read(
         self, request: _ApiRequest[T], credentials: Iterable[Credential]
     ) -> tuple[Reading[T], CredentialName]:
         """Read with the first credential that is not refused, and name it. Raises ApiError, Throttled."""
         refusal = ApiError("auth", "no credential is configured for the environment")
+        api = (
+            self._context.config().api
+        )  # to the end of the read: a reload in between gives no server another one's secret
         for credential in credentials:
             try:
-                return await self._read_with(request, credential), credential.name
+                return await self._read_with(request, credential, api), credential.name
             except ApiError as failed:
                 if failed.reason != "auth":
                     raise
@@ -201,11 +204,11 @@ class _RetryingCaller:
     async def aclose(self) -> None:
         await self._transport.aclose()
 
-    async def _read_with(self, request: _ApiRequest[T], credential: Credential) -> Reading[T]:
+    async def _read_with(self, request: _ApiRequest[T], credential: Credential, api: ApiConfig) -> Reading[T]:
         """Read with one credential; where it was refused and has changed at its source since, with the new one."""
         sent = self._context.reveal(credential.source)
         try:
-            return await self._read_repeatedly(request, credential.name, sent)
+            return await self._read_repeatedly(request, _headers(api, credential.name, sent), api)
         except ApiError as failed:
             if failed.reason != "auth":
                 raise
@@ -213,13 +216,12 @@ class _RetryingCaller:
             renewed = self._context.reveal(credential.source)
             if renewed == sent:
                 raise
-        return await self._read_repeatedly(request, credential.name, renewed)
+        return await self._read_repeatedly(request, _headers(api, credential.name, renewed), api)
 
-    async def _read_repeatedly(self, request: _ApiRequest[T], name: CredentialName, secret: Secret) -> Reading[T]:
+    async def _read_repeatedly(self, request: _ApiRequest[T], headers: Mapping[str, str], api: ApiConfig) -> Reading[T]:
         """Make the call, once more after a transient failure."""
-        headers = _headers(self._context.config().api, name, secret)
         try:
-            return await self._read_once(request, headers)
+            return await self._read_once(request, headers, api)
         except ApiError as failed:
             # The directory answers once an interval, whatever its answer is.
             final = request.source == "environments" and failed.status is not None
@@ -228,24 +230,24 @@ class _RetryingCaller:
             first = failed
         request.repeatable = False
         try:
-            return await self._read_once(request, headers)
+            return await self._read_once(request, headers, api)
         except Throttled:
             raise first from None
 
-    async def _read_once(self, request: _ApiRequest[T], headers: Mapping[str, str]) -> Reading[T]:
+    async def _read_once(self, request: _ApiRequest[T], headers: Mapping[str, str], api: ApiConfig) -> Reading[T]:
         clock = self._context.clock
         try:
-            self._back_off_by_source[request.source].check(clock.monotonic())
+            self._back_off_by_target[api.base_url, request.source].check(clock.monotonic())
             async with self._context.admission.slot(request.call):
                 sent = ClockReading(clock.wall(), clock.monotonic())
-                answer = await self._send(request, headers)
+                answer = await self._send(request, headers, api)
         except Throttled:
             self._context.observer.request_throttled(request.source)
             raise
         except Evicted:
             raise ApiError("timeout", "no answer while other environments waited for the slot") from None
         received = ClockReading(clock.wall(), clock.monotonic())
-        self._check(request, answer, received.wall)
+        self._check(request, answer, received.wall, api.base_url)
         value, age_s = self._understand(request, answer), _age_s(answer)
         date = answer.headers.get("date")
         ahead_s = self._server_clock.ahead_s(date, sent.before(age_s), received.before(age_s))
@@ -253,8 +255,8 @@ class _RetryingCaller:
             self._context.observer.clock_compared(ahead_s)
         return Reading(value, received.wall - age_s, ahead_s, age_s)
 
-    async def _send(self, request: _ApiRequest[T], headers: Mapping[str, str]) -> HttpResponse:
-        api, monotonic = self._context.config().api, self._context.clock.monotonic
+    async def _send(self, request: _ApiRequest[T], headers: Mapping[str, str], api: ApiConfig) -> HttpResponse:
+        monotonic = self._context.clock.monotonic
         started = monotonic()
         self.sent_by_source[request.source] += 1
         code = "timeout"  # also when the scrape's deadline cuts the call short
@@ -274,8 +276,9 @@ class _RetryingCaller:
             self._context.observer.request_sent(request.source, code, monotonic() - started)
         return answer
 
-    def _check(self, request: _ApiRequest[T], answer: HttpResponse, received_at: float) -> None:
-        if self._stops_everybody(request, answer, received_at):
+    def _check(self, request: _ApiRequest[T], answer: HttpResponse, received_at: float, base_url: str) -> None:
+        # What a server asks for that is not asked any more, since a reload during the call, concerns no other one.
+        if base_url == self._context.config().api.base_url and self._stops_everybody(request, answer, received_at):
             self._context.log.warning(
                 "calls_paused",
                 source=request.source,
@@ -288,7 +291,8 @@ class _RetryingCaller:
 
     def _stops_everybody(self, request: _ApiRequest[T], answer: HttpResponse, received_at: float) -> bool:
         """Take note of who may be called from now on. Return whether nobody may, and that is news."""
-        admission, back_off = self._context.admission, self._back_off_by_source[request.source]
+        admission, base_url = self._context.admission, self._context.config().api.base_url
+        back_off = self._back_off_by_target[base_url, request.source]
         after_s = retry_after_s(answer.headers, received_at)
         if answer.status == TOO_MANY_REQUESTS:
             return admission.rate_limited(after_s)

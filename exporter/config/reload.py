@@ -28,6 +28,8 @@ class ReloadingConfig:
     `current` is in force since `in_force_at` (monotonic); `problems` are those of the last reload.
     """
 
+    current: Config
+
     def __init__(self, load: Callable[[], Config], *, observer: LoadObserver, clock: Clock, log: Log) -> None:
         self._load = load
         self._observer = observer
@@ -38,9 +40,11 @@ class ReloadingConfig:
         self.problems: tuple[str, ...] = ()
         self._put_in_force(load())
 
-    async def reload(self, activate: Callable[[], Awaitable[None]]) -> tuple[str, ...]:
+    async def reload(self, activate: Callable[[], Awaitable[int]]) -> tuple[str, ...]:
         """Read the configuration again; if it can be used, put it in force and call `activate`. Return its problems.
 
+        `activate` makes the program follow `current`, and returns how many environments are exported. Where it fails, the
+        configuration before is in force again, and `activate` is called for that one.
         Everybody who asks while a reload is under way shares the next one: the file may have changed since this one read it.
         """
         self._requests += 1
@@ -52,7 +56,7 @@ class ReloadingConfig:
                 self._answered = requests
             return self.problems
 
-    async def _reload(self, activate: Callable[[], Awaitable[None]]) -> tuple[str, ...]:
+    async def _reload(self, activate: Callable[[], Awaitable[int]]) -> tuple[str, ...]:
         try:
             config = await anyio.to_thread.run_sync(self._load)
         except ConfigError as refused:
@@ -60,12 +64,30 @@ class ReloadingConfig:
             self._log.error("config_reload_refused", problems="; ".join(refused.problems))
             return refused.problems
         except Exception as defect:  # noqa: BLE001 -- a defect in reading a file must not end a running exporter
-            self._observer.config_refused()
-            self._log.error("config_reload_broke", exception=defect)
-            return (f"a defect of the exporter ({type(defect).__name__}); its log says more",)
+            return self._broke(defect)
+        before = self.current
+        self.current = config
+        try:
+            environments = await activate()
+        except Exception as defect:  # noqa: BLE001 -- nor a defect in following it
+            self.current = before
+            return self._broke(defect) + await self._restore(activate)
         self._put_in_force(config)
-        await activate()
+        self._log.info("config_reloaded", environments=environments)
         return ()
+
+    async def _restore(self, activate: Callable[[], Awaitable[int]]) -> tuple[str, ...]:
+        """Follow the configuration before again, as far as the one after it was followed. Return what went wrong."""
+        try:
+            await activate()
+        except Exception as defect:  # noqa: BLE001 -- as above
+            return (*self._broke(defect), "restart the exporter: it follows neither configuration in full")
+        return ()
+
+    def _broke(self, defect: Exception) -> tuple[str, ...]:
+        self._observer.config_refused()
+        self._log.error("config_reload_broke", exception=defect)
+        return (f"a defect of the exporter ({type(defect).__name__}); its log says more",)
 
     def _put_in_force(self, config: Config) -> None:
         self.current = config

@@ -42,19 +42,20 @@ class Roster:
     def apply(self, config: Config, found: Iterable[RemoteEnvironment]) -> list[EnvironmentReader]:
         """Export what the configuration and discovery name now. Return the readers that are no longer needed."""
         environments = name_environments(config, found)
-        before, memorable_before = self._reader_by_id, self._memorable_by_id
-        self._reader_by_id, self._memorable_by_id = {}, {}
+        before = self._reader_by_id
+        readers: dict[str, EnvironmentReader] = {}
+        memorables: dict[str, object] = {}
         key_by_id = {each.id: each.environment_key for each in config.environments}
         for environment in environments:
             key = key_by_id.get(environment.id)
             memorable = _memorable(config, key)
             reader = before.get(environment.id)
-            if reader is None or memorable != memorable_before[environment.id]:
+            if reader is None or memorable != self._memorable_by_id[environment.id]:
                 reader = self._new_reader(environment, key)
             else:
                 reader.environment = environment
-            self._reader_by_id[environment.id] = reader
-            self._memorable_by_id[environment.id] = memorable
+            readers[environment.id], memorables[environment.id] = reader, memorable
+        self._reader_by_id, self._memorable_by_id = readers, memorables
         kept = {id(reader) for reader in self.readers}
         return [reader for reader in before.values() if id(reader) not in kept]
 

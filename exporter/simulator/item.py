@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal
 
 State = Literal["queued", "starting", "active", "stopping", "stopped"]
@@ -108,6 +109,7 @@ class History:
         )
 
 
+@lru_cache(maxsize=1 << 16)  # most items of a list have been listed before
 def timestamp(instant: float, style: TimestampStyle = "micros") -> str:
     moment = datetime.fromtimestamp(instant, UTC)
     match style:

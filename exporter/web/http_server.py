@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 PIECE_BYTES = 4096
 CLOSE_NOTIFY_S = 0.2
+ACCEPT_FAILED = "socket.accept() out of system resource"
+"""What asyncio calls it, up to thousands of times a second, while the process has no descriptor left."""
+ACCEPT_FAILED_AGAIN_S = 300.0
 BODY_REJECTED = "No request here takes a body.\n"
 
 
@@ -277,6 +280,22 @@ class _BodyLimit:
             await self._app(scope, receive, send)
 
 
+class _LoopErrors:
+    """Handles errors of the event loop: that no connection can be accepted is said once in a while, all else every time."""
+
+    def __init__(self) -> None:
+        self._said_at = float("-inf")
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if context.get("message") != ACCEPT_FAILED:
+            loop.default_exception_handler(context)
+        elif loop.time() - self._said_at >= ACCEPT_FAILED_AGAIN_S:
+            self._said_at = loop.time()
+            logging.getLogger("uvicorn.error").error(
+                "no connection can be accepted: %s; raise the limit of open files", context.get("exception")
+            )
+
+
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers: with them SIGHUP ends the process, and SIGTERM ends it with 143."""
 
@@ -299,6 +318,7 @@ async def serve(
     """
     table = _ConnectionTable(limits or Limits())
     server = _Server(_uvicorn_config(app, table, tls))
+    asyncio.get_running_loop().set_exception_handler(_LoopErrors())
 
     async def end() -> None:
         await stop.wait()

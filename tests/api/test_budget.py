@@ -421,6 +421,17 @@ def test_after_a_refusal_the_bucket_starts_empty_and_fills_at_half_the_rate() ->
     assert drained(budget, 20.2) == 10
 
 
+def test_another_server_starts_with_a_full_bucket_and_the_whole_rate() -> None:
+    budget = new_budget(per_minute=120, jitter=0.0)
+    waits_without_a_time(budget, 4)
+    budget.overloaded("env_1", 20.0, now=40.0)
+    budget.overloaded("env_2", 20.0, now=40.0)
+    budget.forget_server(now=41.0)
+    assert (budget.waits_until(41.0), budget.limit_per_minute(41.0), drained(budget, 41.0)) == (None, 120, 60)
+    assert not budget.overloaded("env_3", 20.0, now=41.0)
+    assert waits_without_a_time(budget, 1, now=50.0) == [2.5]
+
+
 def test_the_rate_never_falls_below_a_sixteenth() -> None:
     budget = new_budget(per_minute=160)
     now = 0.0

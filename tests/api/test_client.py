@@ -594,6 +594,53 @@ async def test_one_environment_s_529_concerns_neither_its_other_source_nor_anybo
     assert around.budget.limit_per_minute(around.now) == around.per_minute
 
 
+OTHER_URL = "https://other.example.com/v1"
+
+
+@dataclass
+class ReloadedDuringTheCall(Script):
+    """A transport during whose first call another server is configured."""
+
+    around: Surroundings = field(kw_only=True)
+
+    async def get(
+        self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float
+    ) -> HttpResponse:
+        self.around.change(base_url=OTHER_URL, api_key=None)
+        return await super().get(url, query=query, headers=headers, timeout_s=timeout_s)
+
+
+@pytest.mark.parametrize("status", [429, 529])
+async def test_what_a_server_asks_for_that_is_no_longer_configured_delays_no_other(status: int) -> None:
+    around = Surroundings()
+    script = ReloadedDuringTheCall([answer(status, headers={"retry-after": "60"}), answer()], around=around)
+    api = work_api(around, script)
+    assert await outcome_of(api) is not None
+    assert around.budget.waits_until(around.now) is None
+    assert await outcome_of(api) is None
+    assert script.sent[-1].url.startswith(OTHER_URL)
+
+
+async def test_a_529_of_discovery_delays_no_other_server() -> None:
+    around = Surroundings()
+    script = Script([answer(529, headers={"retry-after": "60"}), answer(body=b'{"data":[],"next_page":null}')])
+    api = EnvironmentsApi(around.context, script)
+    with pytest.raises(ApiError):
+        await api.page(None, 100, LIST_CALL)
+    around.change(base_url=OTHER_URL)
+    assert (await api.page(None, 100, LIST_CALL)).value.environments == ()
+
+
+@pytest.mark.parametrize("refusal", [answer(401), cut()], ids=["the other credential", "one more try"])
+async def test_a_read_that_began_before_a_reload_gives_no_other_server_its_secret(
+    refusal: HttpResponse | TransportError,
+) -> None:
+    around = Surroundings()
+    script = ReloadedDuringTheCall([refusal, answer()], around=around)
+    await work_api(around, script).stats(STATS_CALL)
+    assert [each.url.startswith(BASE_URL) for each in script.sent] == [True, True]
+
+
 def overloaded_fleet(around: Surroundings, environments: int) -> list[WorkApi]:
     around.budget.register_demand([f"env_{number}" for number in range(environments)], now=around.now)
     script = Script([answer(529, headers={"retry-after": "20"})])

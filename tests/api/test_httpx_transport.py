@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import datetime as dt
 import gzip
 import os
 import resource
@@ -17,6 +19,9 @@ import anyio
 import httpcore
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from exporter.api.client import ApiError, WorkApi
 from exporter.api.connection import Network
@@ -701,3 +706,57 @@ async def test_a_new_route_is_taken_from_the_next_call_on(trusting: ssl.SSLConte
             await transport.get(server.base_url, **arguments)
         await transport.aclose()
         assert (caught.value.fault, server.connections) == ("too_large", 2)
+
+
+# ---- private authorities
+
+
+def _certificate(
+    name: str, key: ec.EllipticCurvePrivateKey, issuer: str, issuer_key: ec.EllipticCurvePrivateKey, *, ca: bool
+) -> x509.Certificate:
+    """Make a certificate as a few openssl commands do: without key usage and without key identifiers."""
+    now = dt.datetime.now(dt.UTC)
+    subject, by = (x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, each)]) for each in (name, issuer))
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(by)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(issuer_key, hashes.SHA256())
+    )
+
+
+def _handshake(server: ssl.SSLContext, client: ssl.SSLContext, host: str) -> None:
+    """Shake hands in memory. Raises ssl.SSLError."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        client.wrap_bio(to_client, to_server, server_hostname=host),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    ]
+    for _ in range(4):
+        for end in ends:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+
+
+@pytest.mark.parametrize(("host", "trusted"), [("gateway.internal", True), ("other.internal", False)])
+def test_a_plain_private_authority_is_trusted_on_every_python_and_names_are_still_checked(
+    tmp_path: Path, host: str, *, trusted: bool
+) -> None:
+    root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    root = _certificate("root", root_key, "root", root_key, ca=True)
+    leaf = _certificate("gateway.internal", key, "root", root_key, ca=False)
+    pem, ca_file, chain_file = serialization.Encoding.PEM, tmp_path / "ca.pem", tmp_path / "server.pem"
+    ca_file.write_bytes(root.public_bytes(pem))
+    plain = serialization.NoEncryption()
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+    chain_file.write_bytes(private + leaf.public_bytes(pem))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(chain_file)
+    with contextlib.nullcontext() if trusted else pytest.raises(ssl.SSLCertVerificationError):
+        _handshake(server, tls_context(ca_file=ca_file), host)

@@ -31,6 +31,7 @@ class Rig:
     outcome: Config | Exception = field(default_factory=Config)
     loads: int = 0
     events: list[str] = field(default_factory=list)
+    breaks: dict[str, bool] = field(default_factory=dict)
     now: float = 10.0
     began: threading.Event = field(default_factory=threading.Event)
     may_go_on: threading.Event = field(default_factory=threading.Event)
@@ -55,8 +56,11 @@ class Rig:
     def config_refused(self) -> None:
         self.events.append("refused")
 
-    async def activate(self) -> None:
-        self.events.append("activated")
+    async def activate(self) -> int:
+        if self.breaks.pop("activate", False) or self.breaks.get("always"):
+            raise RuntimeError("half done")
+        self.events.append(f"activated {self.config.current.scrape.max_age_s:g}")
+        return 7
 
     async def reload(self) -> tuple[str, ...]:
         return await self.config.reload(self.activate)
@@ -72,7 +76,7 @@ async def test_a_new_configuration_is_in_force_before_it_is_activated() -> None:
     rig.outcome, rig.now = OTHER, 20.0
     assert await rig.reload() == ()
     assert (rig.config.current, rig.config.in_force_at) == (OTHER, 20.0)
-    assert rig.events == ["loaded at 1010", "loaded at 1020", "activated"]
+    assert rig.events == ["loaded at 1010", "activated 1", "loaded at 1020"]
 
 
 async def test_a_refused_configuration_leaves_the_old_one_in_force_and_its_problems_until_the_next() -> None:
@@ -103,6 +107,30 @@ async def test_a_defect_in_reading_the_file_is_a_refused_reload_with_a_traceback
     assert [record.getMessage() for record in caplog.records] == ["config_reload_broke"]
     rig.outcome = OTHER
     assert await rig.reload() == ()
+
+
+async def test_a_configuration_that_cannot_be_followed_leaves_the_one_before_in_force_and_followed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rig = Rig()
+    before = rig.config.current
+    rig.outcome, rig.now, rig.breaks = OTHER, 20.0, {"activate": True}
+    problems = ("a defect of the exporter (RuntimeError); its log says more",)
+    assert [await rig.reload(), rig.config.problems] == [problems, problems]
+    assert (rig.config.current, rig.config.in_force_at) == (before, 10.0)
+    assert rig.events == ["loaded at 1010", "refused", f"activated {before.scrape.max_age_s:g}"]
+    assert [record.getMessage() for record in caplog.records] == ["config_reload_broke"]
+    assert await rig.reload() == ()
+    assert (rig.config.current, rig.config.in_force_at) == (OTHER, 20.0)
+
+
+async def test_where_neither_configuration_can_be_followed_the_answer_asks_for_a_restart() -> None:
+    rig = Rig()
+    before = rig.config.current
+    rig.outcome, rig.breaks = OTHER, {"always": True}
+    assert (await rig.reload())[-1] == "restart the exporter: it follows neither configuration in full"
+    assert rig.config.current is before
+    assert rig.events == ["loaded at 1010", "refused", "refused"]
 
 
 async def test_who_asks_during_a_reload_shares_the_next_one() -> None:

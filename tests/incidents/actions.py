@@ -94,6 +94,11 @@ def start_exporter(instance: str = "exporter-0:9831") -> Callable[[Stage], Await
     return act
 
 
+def forget_target(instance: str = "exporter-0:9831") -> Callable[[Stage], Awaitable[None]]:
+    """Let Prometheus not know of an exporter any more, which goes on."""
+    return _at_once(lambda stage: stage.targets.discard(instance))
+
+
 def show_unknown_state(site: str) -> Callable[[Stage], Awaitable[None]]:
     """Let one live item be in a state that nobody has heard of."""
     return _at_once(lambda stage: stage.network.strange_sites.add(f"env_{site}"))

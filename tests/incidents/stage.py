@@ -235,6 +235,7 @@ class Stage:
             self.crews[site.name] = crew
         self.network = Network(make_app(self.world), random.Random(f"{seed} network"))  # noqa: S311
         self.exporters = {each.instance: each for each in exporters}
+        self.targets = {each.instance for each in exporters}  # those that Prometheus knows of
         self._running: dict[str, _Running] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -33,6 +33,7 @@ MUTED: dict[tuple[str, str], set[tuple[str, str]]] = {
         ("HeartbeatsOverdue", "critical"),
     },
     ("NobodyPolling", "warning"): {
+        ("WorkersSaturated", "warning"),
         ("BacklogAgeing", "warning"),
         ("BacklogGrowing", "warning"),
         ("WaitObjectiveMissed", "warning"),
@@ -93,6 +94,12 @@ MUTED: dict[tuple[str, str], set[tuple[str, str]]] = {
     },
     ("CredentialsRejected", "warning"): {("EnvironmentUnreadable", "warning"), ("ListingIncomplete", "warning")},
     ("ExporterDown", "critical"): {
+        ("EnvironmentsUnwatched", "critical"),
+        ("ReplicaDown", "warning"),
+        ("ExporterRestarting", "warning"),
+        ("NoEnvironments", "warning"),
+    },
+    ("ExporterMissing", "critical"): {
         ("EnvironmentsUnwatched", "critical"),
         ("ReplicaDown", "warning"),
         ("ExporterRestarting", "warning"),

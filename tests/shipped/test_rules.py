@@ -25,6 +25,7 @@ from tests.shipped.rule_scenarios import (
     CLOCK_OFFSET,
     DEPTH,
     DRIFT,
+    ENVIRONMENT,
     HEARTBEAT_AGE,
     IN_TIME,
     INFO,
@@ -666,6 +667,74 @@ def test_reads_that_fail_every_other_time_do_not_hide_a_trouble(tmp_path: Path) 
         drawn[series] = [None if k % 2 else value for k, value in enumerate(drawn[series])]
     drawn[READABLE] = [0.0 if k % 2 else 1.0 for k in range(len(drawn[READABLE]))]
     run_scenarios(tmp_path, scenario("flapping", drawn, {CASES[0].fires_s: {("NobodyPolling", "critical")}}))
+
+
+SIX_HOURS_MIN = 6 * 60
+DOWN = f"_x{SIX_HOURS_MIN}"
+
+
+def _counted(per_min: int, minutes: int = SIX_HOURS_MIN) -> str:
+    """Count from 0 on, as after a start."""
+    return f"0+{per_min}x{minutes - 1}"
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("taken", "in_time", "share"),
+    [
+        ([_counted(4)] * 4, [_counted(3)] * 4, 0.75),
+        ([_counted(4), DOWN] * 2, [_counted(4), DOWN, _counted(2), DOWN], 0.75),
+        ([_counted(4, 45)] * 32, [_counted(3, 45)] * 32, 0.75),
+        ([_counted(4), DOWN, _counted(0), DOWN], [_counted(3), DOWN, _counted(0), DOWN], 0.75),
+    ],
+    ids=["restarts", "down half of the time", "restarts every 45 minutes", "idle at times"],
+)
+def test_shares_over_days_count_what_was_seen(
+    taken: list[str], in_time: list[str], share: float, tmp_path: Path
+) -> None:
+    """Two days alike: neither what a restart forgets nor a time without an exporter counts as missed or as taken in time."""
+    alike = f'{{job="managed-agents",{ENVIRONMENT}}}'
+    expected = {
+        "work_wait_in_time:ratio1d": share,
+        "work_wait_in_time:ratio30d": share,
+        "work_wait_budget_left:ratio30d": 1 - (1 - share) / 0.05,
+    }
+    target = f'{alike[:-1]},instance="a:9831"}}'
+    document = {
+        "rule_files": [str(ROOT / "config/prometheus/rules" / name) for name in ("recording.yml", "objectives.yml")],
+        "evaluation_interval": "5m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [
+                    {"series": f"{name}{target}", "values": " ".join(day * 2)}
+                    for name, day in (
+                        ("managed_agents_work_acknowledged_total", taken),
+                        ("managed_agents_work_acknowledged_in_time_total", in_time),
+                    )
+                ],
+                "promql_expr_test": [
+                    {
+                        "expr": f"round(last_over_time(environment:managed_agents_{name}[1h]), 0.01)",
+                        "eval_time": "48h",
+                        "exp_samples": [{"labels": alike, "value": round(value, 2)}],
+                    }
+                    for name, value in expected.items()
+                ],
+            }
+        ],
+    }
+    path = tmp_path / "days.yml"
+    path.write_text(json.dumps(document))
+    done = promtool("test", "rules", path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_rule_compares_the_clocks_of_two_machines() -> None:
+    """How old numbers are is the exporter's own data_age; an instant of another machine minus `time()` is off by their clocks."""
+    of_clocks = re.compile(r"\b(time|timestamp|day_of_week|hour|minute)\(|_timestamp_seconds\b")
+    expressions = [*(rule.expr for rule in rules.RECORDINGS), *(alert.expr for alert in rules.ALERTS)]
+    assert [expr for expr in expressions if of_clocks.search(expr)] == []
 
 
 @pytest.mark.e2e

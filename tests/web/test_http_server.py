@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import re
 import select
 import socket
@@ -11,7 +13,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.from_thread
@@ -21,7 +23,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from exporter.web.addresses import listen
-from exporter.web.http_server import Limits, serve
+from exporter.web.http_server import ACCEPT_FAILED, Limits, _LoopErrors, serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,8 +58,12 @@ async def _big(_: Request) -> Response:
 
 
 @contextmanager
-def served(limits: Limits = PATIENT, tls: Callable[[], ssl.SSLContext | None] = lambda: None) -> Iterator[Served]:
-    (listener,) = listen("127.0.0.1:0")
+def served(
+    limits: Limits = PATIENT,
+    tls: Callable[[], ssl.SSLContext | None] = lambda: None,
+    listener: socket.socket | None = None,
+) -> Iterator[Served]:
+    listener = listener or listen("127.0.0.1:0")[0]
     running = Served(listener.getsockname()[1])
 
     async def slow(_: Request) -> Response:
@@ -418,3 +424,42 @@ def test_handshakes_do_not_hold_up_the_end(authority: trustme.CA) -> None:
     context = server_side(authority)
     with served(Limits(receive_s=60, drain_s=1), tls=lambda: context) as running, connected(running):
         assert running.stop() < SOON_S
+
+
+# ---- out of descriptors
+
+
+class _Exhausted(socket.socket):
+    """A listening socket of a process that has no descriptor left for the first `failures` connections."""
+
+    failures = 5000
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self.failures:
+            self.failures -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().accept()
+
+
+def test_that_no_descriptor_is_left_is_said_once_and_ends_by_itself(caplog: pytest.LogCaptureFixture) -> None:
+    (listener,) = listen("127.0.0.1:0")
+    exhausted = _Exhausted(fileno=listener.detach())
+    with served(listener=exhausted) as server, connected(server) as client:
+        client.sendall(GET)
+        assert client.recv(4096).startswith(b"HTTP/1.1 200")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
+        "no connection can be accepted: [Errno 24] Too many open files; raise the limit of open files"
+    ]
+
+
+def test_other_errors_of_the_loop_are_logged_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    loop, handle = asyncio.new_event_loop(), _LoopErrors()
+    for _ in range(2):
+        handle(loop, {"message": "a defect"})
+        handle(loop, {"message": ACCEPT_FAILED, "exception": OSError(errno.ENFILE, "Too many open files in system")})
+    loop.close()
+    assert [record.getMessage() for record in caplog.records] == [
+        "a defect",
+        "no connection can be accepted: [Errno 23] Too many open files in system; raise the limit of open files",
+        "a defect",
+    ]
