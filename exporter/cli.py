@@ -131,7 +131,7 @@ async def _once(app: App) -> int:
     )
     _write(expose(families, app.registry, Wanted()).body)
     read = [each.queue is not None and (each.work is not None or not each.listing_enabled) for each in snapshots]
-    return 0 if read and all(read) else 1
+    return 0 if read and all(read) and not app.discovery.unlisted else 1
 
 
 async def _serve(app: App, sockets: Sequence[socket.socket], logger: log.Log, options: Options) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,13 +40,14 @@ def test_environments_of_the_file_come_first_with_what_the_file_says_of_them() -
         work=WorkConfig(wait_objective_s=60),
         environments=(
             EnvironmentConfig(id="env_1", name="one", worker_mode="webhook", wait_objective_s=30),
-            EnvironmentConfig(id="env_2", name="two"),
+            EnvironmentConfig(id="env_2", name="two", workspace_id="wrkspc_2"),
         ),
     )
-    assert name_environments(config, [remote("1", "uno"), remote("3", "three")]) == (
+    found = [replace(remote(*each), workspace_id="wrkspc_3") for each in (("1", "uno"), ("3", "three"))]
+    assert name_environments(config, found) == (
         Environment(id="env_1", name="one", worker_mode="webhook", workspace_id="wrkspc_1", wait_objective_s=30),
-        Environment(id="env_2", name="two", workspace_id="wrkspc_1", wait_objective_s=60),
-        Environment(id="env_3", name="three", origin="discovery", workspace_id="wrkspc_1", wait_objective_s=60),
+        Environment(id="env_2", name="two", workspace_id="wrkspc_2", wait_objective_s=60),
+        Environment(id="env_3", name="three", origin="discovery", workspace_id="wrkspc_3", wait_objective_s=60),
     )
 
 
