@@ -209,7 +209,7 @@ class _RetryingCaller:
             try:
                 return await self._read_with(request, credential), credential.name
             except ApiError as failed:
-                if failed.reason != "auth":
+                if failed.reason != "auth" and not isinstance(failed, WorkspaceMissing):
                     raise
                 refusal = failed
         raise refusal

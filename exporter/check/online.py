@@ -87,10 +87,12 @@ class _OnlineCheck:
         config = self._context.config()
         if config.api.api_key is None:
             return [], ()
-        used = map(config.workspace_of, config.environments)
+        workspaces = dict.fromkeys((*config.discovered_workspaces, *map(config.workspace_of, config.environments)))
+        if len(workspaces) > 1:
+            workspaces.pop("", None)  # an environment without a workspace may be in one of the others
         lists: list[EnvironmentList] = []
         found_by_id: dict[str, RemoteEnvironment] = {}
-        for workspace_id in dict.fromkeys((*config.discovered_workspaces, *used)):
+        for workspace_id in workspaces:
             environment_list, found = await self._environment_list(workspace_id)
             lists.append(environment_list)
             found_by_id = {each.id: each for each in found} | found_by_id
@@ -103,9 +105,12 @@ class _OnlineCheck:
         walk = EnvironmentWalk()
         failed: ApiError | None = None
         try:
-            await _paced(partial(walk.finish, api))
+            with anyio.fail_after(PATIENCE_S):
+                await _paced(partial(walk.finish, api))
         except ApiError as error:
             failed = error
+        except TimeoutError:
+            failed = ApiError("timeout", "no answer in time")
         finally:
             await api.aclose()
         found = tuple(walk.environment_by_id.values())

@@ -124,7 +124,7 @@ class Config:
         return self.discovery.workspaces or (self.api.workspace_id or "",)
 
     def workspace_of(self, environment: EnvironmentConfig) -> str:
-        """Return the workspace that calls for an environment of the file name, empty for none."""
+        """Return the workspace that the file gives an environment of it, empty for none."""
         return environment.workspace_id or self.api.workspace_id or ""
 
 

@@ -26,9 +26,8 @@ def name_environments(config: Config, found: Iterable[RemoteEnvironment]) -> tup
     The file's names come first. Of found ones with the same name the oldest keeps it, and the others get the end of their id
     behind it. A name that looks like an id is not used, so an id is always free for its own environment.
     """
-    configured = [_configured(each, config) for each in config.environments]
-    known_ids = {each.id for each in configured}
-    others = {each.id: each for each in found if each.id not in known_ids}
+    others = {each.id: each for each in found}
+    configured = [_configured(each, config, others.pop(each.id, None)) for each in config.environments]
     name_by_id = _names(others.values(), taken={each.name for each in configured})
     return (
         *configured,
@@ -45,13 +44,14 @@ def name_environments(config: Config, found: Iterable[RemoteEnvironment]) -> tup
     )
 
 
-def _configured(environment: EnvironmentConfig, config: Config) -> Environment:
+def _configured(environment: EnvironmentConfig, config: Config, found: RemoteEnvironment | None) -> Environment:
+    """Return what the file says; where it says nothing of the workspace, that of the list in which it was found."""
     own = environment.wait_objective_s
     return Environment(
         id=environment.id,
         name=environment.name,
         worker_mode=environment.worker_mode,
-        workspace_id=config.workspace_of(environment),
+        workspace_id=config.workspace_of(environment) or ("" if found is None else found.workspace_id),
         wait_objective_s=config.work.wait_objective_s if own is None else own,
     )
 

@@ -389,6 +389,14 @@ async def test_a_refusal_for_want_of_a_workspace_has_a_sentence_of_its_own(statu
         )
 
 
+@pytest.mark.parametrize("status", [400, 401, 403])
+async def test_an_api_key_that_lacks_a_workspace_leads_to_the_environments_own(status: int) -> None:
+    around, script = Surroundings(), Script([answer(status, body=ASKS_FOR_WORKSPACE), answer()])
+    api = work_api(around, script)
+    assert [await outcome_of(api) for _ in range(2)] == [None, None]
+    assert [each.credentials for each in script.sent] == [BY_API_KEY, BY_ENVIRONMENT_KEY, BY_ENVIRONMENT_KEY]
+
+
 @pytest.mark.parametrize(
     ("workspace_id", "status", "body"),
     [("wrkspc_1", 403, ASKS_FOR_WORKSPACE), ("", 404, ASKS_FOR_WORKSPACE), ("", 403, b"workspace"), ("", 400, b"{}")],

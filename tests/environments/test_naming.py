@@ -51,6 +51,21 @@ def test_environments_of_the_file_come_first_with_what_the_file_says_of_them() -
     )
 
 
+@pytest.mark.parametrize(
+    ("own", "of_api", "expected"),
+    [("wrkspc_1", "wrkspc_2", "wrkspc_1"), (None, "wrkspc_2", "wrkspc_2"), (None, None, "wrkspc_3")],
+)
+def test_the_files_workspace_wins_and_where_it_names_none_the_list_knows_it(
+    own: str | None, of_api: str | None, expected: str
+) -> None:
+    config = Config(
+        api=ApiConfig(workspace_id=of_api),
+        environments=(EnvironmentConfig(id="env_1", name="one", workspace_id=own),),
+    )
+    (environment,) = name_environments(config, [replace(remote("1", "uno"), workspace_id="wrkspc_3")])
+    assert (environment.name, environment.origin, environment.workspace_id) == ("one", "config", expected)
+
+
 def test_an_objective_of_0_is_one() -> None:
     config = Config(environments=(EnvironmentConfig(id="env_1", name="one", wait_objective_s=0),))
     (environment,) = name_environments(config, ())
