@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import pytest
 
 from exporter.simulator import Options, World
 from exporter.simulator.options import ORGANISATION, Call
-from tests.exported import Exporter, exporter_process, write_config
+from tests.exported import COMMAND, Exporter, exporter_process, read_exposition, write_config
 from tests.patience import PATIENCE_S
 from tests.simulated import Running, running
 from tests.simulator.faults import Faults
@@ -207,3 +208,16 @@ def test_a_reload_adds_workspaces_and_removes_them_with_their_environments(tmp_p
         scene.heal()
         scene.wait_for(lambda: scene.answer().status_code == 200)
         assert scene.targets() == {"env_a1": ("production", A), "env_c1": ("production-c1", C)}
+
+
+def test_reading_once_is_no_success_while_a_workspace_is_not_known(tmp_path: Path) -> None:
+    with organisation(tmp_path, failing=[B]) as scene:
+        command = [*COMMAND, "--once", f"--config.file={scene.config}"]
+
+        def once() -> tuple[int, dict[str, float]]:
+            ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+            return ended.returncode, read_exposition(ended.stdout).by("managed_agents_up", "environment_id")
+
+        assert once() == (1, {"env_a1": 1, "env_c1": 1})
+        scene.heal()
+        assert once() == (0, dict.fromkeys(EVERYTHING, 1))
