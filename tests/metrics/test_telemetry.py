@@ -225,6 +225,16 @@ def test_each_workspace_shows_whether_and_when_it_was_listed_and_one_that_is_gon
     assert series_of(registry) == {}
 
 
+@pytest.mark.parametrize(
+    "metric", [catalogue.DISCOVERY_UP, catalogue.DISCOVERY_SUCCESS_TIMESTAMP, catalogue.DISCOVERY_ERRORS]
+)
+def test_each_series_of_discovery_can_be_asked_for_by_its_name(metric: catalogue.Metric) -> None:
+    registry = CollectorRegistry(auto_describe=True)
+    registry.register(DiscoveryCollector(lambda: [listing("a", None)]))
+    families = registry.restricted_registry([metric.name]).collect()
+    assert {sample.name for family in families for sample in family.samples} == {metric.name}
+
+
 def test_names_help_and_labels_are_those_of_the_catalogue(registry: CollectorRegistry, telemetry: Telemetry) -> None:
     telemetry.request_sent("stats", "200", 0.1)
     telemetry.schema_drifted(["state"])
