@@ -432,6 +432,11 @@ class EnvironmentsApi:
         self._context = context
         self._caller = _RetryingCaller(context, transport, workspace_id)
 
+    @property
+    def timed_out(self) -> bool:
+        """Whether the last call got no answer in time."""
+        return self._caller.timed_out
+
     async def page(self, cursor: str | None, limit: int, call: CallRequest) -> Reading[EnvironmentPage]:
         """Read up to `limit` environments from `cursor` on, or from the start. Raises ApiError, Throttled."""
         api = self._context.config().api

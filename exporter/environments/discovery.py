@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from exporter.api.admission import CallRequest, Throttled
+from exporter.api.admission import CallRequest, Health, Throttled
 from exporter.api.budget import Priority
 from exporter.api.client import ApiError
 from exporter.config.model import DISCOVERY_PAGE_SIZE
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 NEVER = float("-inf")
 PAGES_LIMIT = 1000
+PAGE_PATIENCE_S = 120.0
+"""No scrape's deadline ends these calls, and `api.timeout` may set no limit."""
 THROTTLED_RETRY_S = 5.0
 CLOSE_S = 3.0
 
@@ -39,10 +41,15 @@ class EnvironmentWalk:
     cursor: str | None = None
     cursors: set[str] = field(default_factory=set)
 
-    async def finish(self, api: EnvironmentsApi) -> None:
+    async def finish(self, api: EnvironmentsApi, health: Health = Health.HEALTHY) -> None:
         """Read the pages that are left. Raises ApiError, Throttled."""
+        request = CallRequest(priority=Priority.STATS, health=health)
         while len(self.cursors) < PAGES_LIMIT:
-            reading = await api.page(self.cursor, DISCOVERY_PAGE_SIZE, CallRequest(priority=Priority.STATS))
+            try:
+                with anyio.fail_after(PAGE_PATIENCE_S):
+                    reading = await api.page(self.cursor, DISCOVERY_PAGE_SIZE, request)
+            except TimeoutError:
+                raise ApiError("timeout", "no answer in time") from None
             self.environment_by_id |= {each.id: each for each in reading.value.environments}
             cursor = reading.value.next_cursor
             if cursor is None:
@@ -76,7 +83,7 @@ class WorkspaceListing:
         """Read all pages. A failure keeps what was found before. Return False where the budget did not allow it."""
         failed: ApiError | None = None
         try:
-            await self._walk.finish(self._api)
+            await self._walk.finish(self._api, self._health)
         except Throttled:
             return False
         except ApiError as error:
@@ -90,6 +97,13 @@ class WorkspaceListing:
         self._note(failed)
         self._walk = EnvironmentWalk()
         return True
+
+    @property
+    def _health(self) -> Health:
+        """How it has answered so far. Those that hang must leave slots for the environments, as environments that hang do."""
+        if self._api.timed_out:
+            return Health.TIMING_OUT
+        return Health.UNKNOWN if self.tried_at == NEVER else Health.HEALTHY
 
     async def aclose(self) -> None:
         await self._api.aclose()

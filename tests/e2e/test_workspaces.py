@@ -8,6 +8,7 @@ import subprocess
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -21,7 +22,7 @@ from tests.simulated import Running, running
 from tests.simulator.faults import Faults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 pytestmark = pytest.mark.e2e
@@ -86,7 +87,12 @@ class Scene:
 
 @contextmanager
 def organisation(
-    directory: Path, *, failing: Sequence[str] = (), fault: str = "status-403", file: Sequence[dict[str, str]] = ()
+    directory: Path,
+    *,
+    failing: Sequence[str] = (),
+    fault: str = "status-403",
+    file: Sequence[dict[str, str]] = (),
+    api: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[Scene]:
     world, faults, options = World(time.time), Faults(), Options()
     options.accepted[Call.LIST] = ORGANISATION
@@ -98,7 +104,7 @@ def organisation(
         faults.inject(fault, call="environments", workspace_id=workspace_id)
     with running(world, options, faults) as simulator:
         discovery = {"enabled": True, "interval": "1s", "workspaces": WORKSPACES}
-        config = write_config(directory, simulator, discovery=discovery)
+        config = write_config(directory, simulator, discovery=discovery, api=dict(api))
         config.write_text(json.dumps({**json.loads(config.read_text()), "environments": file}))
         with exporter_process(f"--config.file={config}", directory=directory) as exporter:
             yield Scene(exporter, simulator, config)
@@ -168,6 +174,14 @@ def test_a_part_of_the_environments_is_never_listed_as_the_whole(tmp_path: Path,
         scene.heal()
         scene.wait_for(lambda: scene.answer().status_code == 200)
         assert scene.targets() == EVERYTHING
+
+
+def test_workspaces_that_hang_for_ever_leave_slots_for_the_environments(tmp_path: Path) -> None:
+    with organisation(tmp_path, failing=[B, C], fault="hang", api={"concurrency": 2, "timeout": "0s"}) as scene:
+        scene.wait_for(lambda: scene.exporter.scrape().by("managed_agents_up", "environment_id") == {"env_a1": 1})
+        for _ in range(3):
+            assert scene.exporter.scrape().by("managed_agents_up", "environment_id") == {"env_a1": 1}
+        assert scene.up_by_workspace() == {A: 1, B: 0, C: 0}
 
 
 def test_every_call_names_the_workspace_of_its_environment_and_the_file_wins(tmp_path: Path) -> None:

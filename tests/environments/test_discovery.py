@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from exporter.api.admission import CallRequest, Throttled
+from exporter.api.admission import CallRequest, Health, Throttled
 from exporter.api.client import ApiError, Reading
 from exporter.api.wire import EnvironmentPage, RemoteEnvironment
 from exporter.config.model import DISCOVERY_PAGE_SIZE, ApiConfig, Config, DiscoveryConfig
@@ -34,15 +34,22 @@ class EnvironmentList:
     outcomes: deque[EnvironmentPage | Exception | None]
     workspace_id: str = ""
     closed: bool = False
+    timed_out: bool = False
+    healths: list[Health] = field(default_factory=list)
     cursors: list[str | None] = field(default_factory=list)
 
     async def page(self, cursor: str | None, limit: int, turn: CallRequest) -> Reading[EnvironmentPage]:
         assert limit == DISCOVERY_PAGE_SIZE
         assert turn.environment_id is None
         self.cursors.append(cursor)
+        self.healths.append(turn.health)
         outcome = self.outcomes.popleft() if len(self.outcomes) > 1 else self.outcomes[0]
         if outcome is None:
-            await anyio.sleep_forever()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                self.timed_out = True
+        self.timed_out = False
         if isinstance(outcome, Exception):
             raise outcome
         return Reading(outcome, 0.0, 0.0)  # type: ignore[arg-type]  # a page by now
@@ -55,7 +62,7 @@ def page(*environments: RemoteEnvironment, cursor: str | None = None) -> Environ
     return EnvironmentPage(environments, cursor)
 
 
-def listing_of(*outcomes: EnvironmentPage | Exception) -> tuple[WorkspaceListing, EnvironmentList, Surroundings]:
+def listing_of(*outcomes: EnvironmentPage | Exception | None) -> tuple[WorkspaceListing, EnvironmentList, Surroundings]:
     api, around = EnvironmentList(deque(outcomes)), Surroundings()
     return WorkspaceListing(api, around.context), api, around  # type: ignore[arg-type]  # EnvironmentsApi's face
 
@@ -247,6 +254,18 @@ async def test_a_workspace_that_hangs_keeps_nobody_from_being_listed() -> None:
         assert (rig.ids(), rig.discovery.unlisted) == (["env_2"], ("a",))
         await rig.pass_time(300)
         assert rig.calls() == {"a": 1, "b": 2}
+
+
+async def test_a_workspace_that_hangs_is_given_up_and_marked_as_one_that_may_hang(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("exporter.environments.discovery.PAGE_PATIENCE_S", 0.01)
+    listing, api, around = listing_of(None, page(remote(1)), page(remote(1)))
+    for expected in ("no answer in time", None, None):
+        assert await listing.refresh()
+        assert listing.problem == expected
+    assert around.failed == [("environments", "timeout")]
+    assert api.healths == [Health.UNKNOWN, Health.TIMING_OUT, Health.HEALTHY]
 
 
 async def test_until_every_workspace_was_listed_once_the_environments_are_a_part() -> None:
