@@ -136,8 +136,8 @@ SHORT_BY: Final = Recording(
 
 # ---- The exporters
 
-# Reasons with an alert of their own, or (not_found) with an environment to blame rather than the API.
-_OTHER_REASONS = 'reason!~"auth|not_found|rate_limited"'
+# Failures without an alert of their own: discovery has one, so have two reasons, and not_found is an environment's own trouble.
+_OTHER_REASONS = 'source!="environments",reason!~"auth|not_found|rate_limited"'
 
 
 def exporter_increase(metric: Metric, window: str, *by: str, matchers: str = "", suffix: str = "") -> str:
@@ -181,8 +181,8 @@ THROTTLED: Final = Recording(
     f"round({exporter_increase(m.API_THROTTLED, t.THROTTLED_WINDOW, 'source')})",
 )
 DISCOVERY_ERRORS: Final = Recording(
-    f"job_reason:{m.API_ERRORS.name}_discovery:max_increase{t.DISCOVERY_WINDOW}",
-    "round(" + exporter_increase(m.API_ERRORS, t.DISCOVERY_WINDOW, "reason", matchers='source="environments"') + ")",
+    f"job_workspace_reason:{m.DISCOVERY_ERRORS.name}:max_increase{t.DISCOVERY_WINDOW}",
+    f"round({exporter_increase(m.DISCOVERY_ERRORS, t.DISCOVERY_WINDOW, 'workspace_id', 'reason')})",
 )
 RELOADED: Final = Recording(
     f"job:{m.CONFIG_RELOAD_SUCCESSFUL.name}:min",

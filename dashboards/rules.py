@@ -461,7 +461,6 @@ _SHOWN = (
     f"max by (job, instance, environment_id) (max_over_time({m.ENVIRONMENT_INFO.name}"
     f'{{job="{SCRAPE_JOB}"}}[{t.UNWATCHED_WINDOW}]))'
 )
-_OF_DISCOVERY = 'source="environments"'
 _EXPORTER = "The exporter of the job {{ $labels.job }}"
 _EXPORTER_DOWN = f"max by (job) ({r.ANSWERED.record}) < {t.EXPORTER_DOWN_SHARE}"
 
@@ -528,11 +527,12 @@ EXPORTER_ALERTS: Final = (
         severity="warning",
         hold=t.DISCOVERY_FOR,
         expr=f"{r.DISCOVERY_ERRORS.record} >= {t.DISCOVERY_ERRORS}\n"
-        f"and {r.exporter_increase(m.API_ERRORS, t.DISCOVERY_RECENT, 'reason', matchers=_OF_DISCOVERY)} > 0",
-        summary="The organisation's environments cannot be listed.",
-        description=f"Discovery has failed {_VALUE} times in {t.DISCOVERY_WINDOW}, because of {{{{ $labels.reason }}}}. Environments "
-        "known so far are read as before; new ones are not noticed.",
-        next_step="auth: the API key was revoked or lacks the right; it needs one of the organisation.",
+        f"and {r.exporter_increase(m.DISCOVERY_ERRORS, t.DISCOVERY_RECENT, 'workspace_id', 'reason')} > 0",
+        summary="A workspace's environments cannot be listed.",
+        description="Discovery{{ with $labels.workspace_id }} in {{ . }}{{ end }} has failed "
+        f"{_VALUE} times in {t.DISCOVERY_WINDOW}, because of {{{{ $labels.reason }}}}. "
+        "Environments known so far are read as before; new ones are not noticed.",
+        next_step="auth: the API key was revoked, or may not act on this workspace.",
     ),
     Alert(
         name="ApiErrors",

@@ -126,7 +126,7 @@ LISTING_FOR: Final = "30m"
 
 # Credentials are refused for this long; shorter is a key that is being rotated.
 AUTH_FOR: Final = "5m"
-# Discovery asks once per discovery.interval (5 min): this many failures within the window. Intervals up to 15 min are covered.
+# Discovery asks for each workspace once per discovery.interval (5 min): this many failures of one within the window. Intervals up to 15 min are covered.
 DISCOVERY_ERRORS: Final = 2
 DISCOVERY_WINDOW: Final = "35m"
 DISCOVERY_RECENT: Final = "17m"

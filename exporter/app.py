@@ -19,10 +19,10 @@ from exporter.api.httpx_transport import HttpxTransport
 from exporter.api.tls_reload import ConnectOptionsSource
 from exporter.check.online import check_online
 from exporter.config.reload import ReloadingConfig
-from exporter.environments.discovery import Discovery, DiscoveryLoop
+from exporter.environments.discovery import Discovery
 from exporter.environments.roster import Roster
 from exporter.environments.scraper import Scraper
-from exporter.metrics.telemetry import BudgetCollector, Telemetry, process_registry
+from exporter.metrics.telemetry import BudgetCollector, DiscoveryCollector, Telemetry, process_registry
 from exporter.process import signals
 from exporter.web.basic_auth import BasicAuthMiddleware, PasswordVerifier
 from exporter.web.http_server import serve
@@ -79,9 +79,8 @@ class App:
         )
         self._connect_options = ConnectOptionsSource(lambda: self.config, self._log)
         self.roster = Roster(self._context, self._new_transport)
-        self._environments_api = EnvironmentsApi(self._context, self._new_transport())
-        discovery = Discovery(self._environments_api, observer=telemetry, log=self._log)
-        self.discovery = DiscoveryLoop(discovery, self._context, self._apply)
+        self.discovery = Discovery(self._context, self._new_environments_api, self._apply)
+        self.registry.register(DiscoveryCollector(lambda: self.discovery.listings))
         self._base_url = self.config.api.base_url
         self._started_at = clock.monotonic()
 
@@ -186,7 +185,7 @@ class App:
             scraper=scraper,
             registry=self.registry,
             settle=self.discovery.wait_for_answer,
-            discovered=lambda: self.discovery.is_complete,
+            unlisted=lambda: self.discovery.unlisted,
             reload=self.reload,
             status=status.status,
         )
@@ -194,7 +193,9 @@ class App:
     def _new_transport(self) -> HttpxTransport:
         return HttpxTransport(self._connect_options.options)
 
+    def _new_environments_api(self, workspace_id: str) -> EnvironmentsApi:
+        return EnvironmentsApi(self._context, self._new_transport(), workspace_id=workspace_id)
+
     async def _close(self) -> None:
         for reader in self.roster.readers:
             await reader.aclose()
-        await self._environments_api.aclose()

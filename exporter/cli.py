@@ -138,7 +138,7 @@ async def _once(app: App) -> int:
     )
     _write(expose(families, app.registry, Wanted()).body)
     read = [each.queue is not None and (each.work is not None or not each.listing_enabled) for each in snapshots]
-    return 0 if read and all(read) else 1
+    return 0 if read and all(read) and not app.discovery.unlisted else 1
 
 
 async def _items(app: App, query: ItemsQuery) -> int:

@@ -95,7 +95,7 @@ async def test_another_organisation_is_listed_at_once_and_the_same_one_is_not(si
         assert simulator.calls.count("environments") == 1
         rig.config = config_of(simulator, discovery=True, key="ANOTHER")
         assert await app.reload() == ()
-        assert app.discovery.discovery.found is None
+        assert app.discovery.unlisted == ("",)
         await listed(simulator, 2)
 
 

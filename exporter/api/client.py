@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar, get_args
 from weakref import WeakKeyDictionary
 
@@ -24,6 +25,7 @@ from exporter.api.wire import (
     parse_environment_page,
     parse_stats,
     parse_work_page,
+    speaks_of_workspaces,
 )
 from exporter.config.model import ENVIRONMENT_ID
 from exporter.config.secret import SecretError
@@ -62,6 +64,8 @@ MOST_CALLS_PER_READ = 5
 OK = 200
 TOO_MANY_REQUESTS, OVERLOADED = 429, 529
 SERVER_ERROR = 500
+REFUSALS = frozenset({400, 401, 403})
+"""With which an API may refuse a key of the organisation that names no workspace."""
 REASON_BY_STATUS: Mapping[int, Reason] = {401: "auth", 403: "auth", 404: "not_found", 429: "rate_limited"}
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 SECONDS = re.compile(r"[0-9]{1,99}(\.[0-9]{1,99})?\Z")
@@ -88,6 +92,14 @@ class ApiError(Exception):
         self.status = status
         self.request_id = request_id
         self.transient = transient
+
+
+class WorkspaceMissing(ApiError):  # noqa: N818 -- named after what is wrong
+    """A call that was refused because it names no workspace."""
+
+    def __init__(self, reason: Reason, status: int, request_id: str | None) -> None:
+        text = f"the API answered {status} because the call names no workspace: set api.workspace_id or discovery.workspaces"
+        super().__init__(reason, text, status=status, request_id=request_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +186,15 @@ class _BackOff:
 
 
 class _RetryingCaller:
-    """Makes calls over one transport, MOST_CALLS_PER_READ for one read at most. Every one takes its slot and its token."""
+    """Makes calls over one transport, MOST_CALLS_PER_READ for one read at most. Every one takes its slot and its token.
 
-    def __init__(self, context: ApiContext, transport: Transport) -> None:
+    All of them name the workspace, whichever credential they carry, unless its id is empty.
+    """
+
+    def __init__(self, context: ApiContext, transport: Transport, workspace_id: str) -> None:
         self._context = context
         self._transport = transport
+        self._workspace_id = workspace_id
         self._server_clock = ServerClock()
         self.timed_out = False
         self.sent_by_source: Counter[Source] = Counter()
@@ -189,14 +205,13 @@ class _RetryingCaller:
     ) -> tuple[Reading[T], CredentialName]:
         """Read with the first credential that is not refused, and name it. Raises ApiError, Throttled."""
         refusal = ApiError("auth", "no credential is configured for the environment")
-        api = (
-            self._context.config().api
-        )  # to the end of the read: a reload in between gives no server another one's secret
+        # To the end of the read: a reload in between gives no server another one's secret.
+        api = self._context.config().api
         for credential in credentials:
             try:
                 return await self._read_with(request, credential, api), credential.name
             except ApiError as failed:
-                if failed.reason != "auth":
+                if failed.reason != "auth" and not isinstance(failed, WorkspaceMissing):
                     raise
                 refusal = failed
         raise refusal
@@ -208,7 +223,7 @@ class _RetryingCaller:
         """Read with one credential; where it was refused and has changed at its source since, with the new one."""
         sent = self._context.reveal(credential.source)
         try:
-            return await self._read_repeatedly(request, _headers(api, credential.name, sent), api)
+            return await self._read_repeatedly(request, _headers(api, self._workspace_id, credential.name, sent), api)
         except ApiError as failed:
             if failed.reason != "auth":
                 raise
@@ -216,7 +231,7 @@ class _RetryingCaller:
             renewed = self._context.reveal(credential.source)
             if renewed == sent:
                 raise
-        return await self._read_repeatedly(request, _headers(api, credential.name, renewed), api)
+        return await self._read_repeatedly(request, _headers(api, self._workspace_id, credential.name, renewed), api)
 
     async def _read_repeatedly(self, request: _ApiRequest[T], headers: Mapping[str, str], api: ApiConfig) -> Reading[T]:
         """Make the call, once more after a transient failure."""
@@ -287,7 +302,7 @@ class _RetryingCaller:
                 wait_s=round(self._context.admission.wait_s, 1),
             )
         if answer.status != OK:
-            raise _failure(answer)
+            raise _failure(answer, workspace_id=self._workspace_id)
 
     def _stops_everybody(self, request: _ApiRequest[T], answer: HttpResponse, received_at: float) -> bool:
         """Take note of who may be called from now on. Return whether nobody may, and that is news."""
@@ -315,7 +330,8 @@ class _RetryingCaller:
         return value
 
     def _report_drift(self, path: str, fields: Sequence[str], subjects: Sequence[str] = ()) -> None:
-        self._context.observer.schema_drifted(self._context.drift.new_fields(path, fields, subjects))
+        place = f"{self._workspace_id} {path}"
+        self._context.observer.schema_drifted(self._context.drift.new_fields(place, fields, subjects))
 
 
 class WorkApi:
@@ -332,12 +348,13 @@ class WorkApi:
         transport: Transport,
         *,
         environment_key: SecretSource | None,
+        workspace_id: str = "",
     ) -> None:
         if not ENVIRONMENT_ID.fullmatch(environment_id):
             raise ValueError("not an environment id")
         self._environment_id = environment_id
         self._context = context
-        self._caller = _RetryingCaller(context, transport)
+        self._caller = _RetryingCaller(context, transport, workspace_id)
         self._environment_key = environment_key
         self.credential_by_source: dict[Source, CredentialName] = {}
         self._fell_back: set[Source] = set()
@@ -386,6 +403,8 @@ class WorkApi:
         """Name the likely remedy: many servers take no API key for the list."""
         if source != "list" or self._environment_key is not None or refusal.status is None:
             return refusal
+        if isinstance(refusal, WorkspaceMissing):
+            return refusal
         text = f"{refusal} to the API key: give the environment a key of its own, environment_key_file"
         return ApiError("auth", text, status=refusal.status, request_id=refusal.request_id)
 
@@ -409,11 +428,17 @@ class WorkApi:
 
 
 class EnvironmentsApi:
-    """The organisation's environments. Takes the API key alone."""
+    """One workspace's environments. Takes the API key alone. `workspace_id` is empty for that of the key."""
 
-    def __init__(self, context: ApiContext, transport: Transport) -> None:
+    def __init__(self, context: ApiContext, transport: Transport, *, workspace_id: str = "") -> None:
+        self.workspace_id = workspace_id
         self._context = context
-        self._caller = _RetryingCaller(context, transport)
+        self._caller = _RetryingCaller(context, transport, workspace_id)
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the last call got no answer in time."""
+        return self._caller.timed_out
 
     async def page(self, cursor: str | None, limit: int, call: CallRequest) -> Reading[EnvironmentPage]:
         """Read up to `limit` environments from `cursor` on, or from the start. Raises ApiError, Throttled."""
@@ -421,7 +446,8 @@ class EnvironmentsApi:
         if api.api_key is None:
             raise ApiError("auth", "discovery needs an API key")
         query = {"limit": str(limit)} | ({} if cursor is None else {"page": cursor})
-        request = _ApiRequest("environments", "/environments", query, call, parse_environment_page)
+        parse = partial(parse_environment_page, workspace_id=self.workspace_id)
+        request = _ApiRequest("environments", "/environments", query, call, parse)
         reading, _ = await self._caller.read(request, [Credential("api_key", api.api_key)])
         return reading
 
@@ -429,10 +455,10 @@ class EnvironmentsApi:
         await self._caller.aclose()
 
 
-def _headers(api: ApiConfig, name: CredentialName, secret: Secret) -> dict[str, str]:
+def _headers(api: ApiConfig, workspace_id: str, name: CredentialName, secret: Secret) -> dict[str, str]:
     headers = {"anthropic-version": api.version, "anthropic-beta": api.beta}
-    if api.workspace_id is not None:
-        headers["anthropic-workspace-id"] = api.workspace_id
+    if workspace_id:
+        headers["anthropic-workspace-id"] = workspace_id
     if name == "api_key" and api.auth_style == "x-api-key":
         headers["x-api-key"] = secret.reveal()
     else:
@@ -440,16 +466,16 @@ def _headers(api: ApiConfig, name: CredentialName, secret: Secret) -> dict[str, 
     return headers
 
 
-def _failure(answer: HttpResponse) -> ApiError:
-    status = answer.status
+def _failure(answer: HttpResponse, *, workspace_id: str) -> ApiError:
+    status, request_id = answer.status, _request_id(answer)
     reason = REASON_BY_STATUS.get(status)
     if reason is None:
         kinds: tuple[Reason, ...] = ("protocol", "protocol", "protocol", "protocol", "bad_request", "server")
         reason = kinds[min(status // 100, len(kinds) - 1)]
+    if status in REFUSALS and not workspace_id and speaks_of_workspaces(answer.body):
+        return WorkspaceMissing(reason, status, request_id)
     transient = reason == "server" and status != OVERLOADED and "retry-after" not in answer.headers
-    return ApiError(
-        reason, f"the API answered {status}", status=status, request_id=_request_id(answer), transient=transient
-    )
+    return ApiError(reason, f"the API answered {status}", status=status, request_id=request_id, transient=transient)
 
 
 def _age_s(answer: HttpResponse) -> float:

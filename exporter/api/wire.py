@@ -125,11 +125,14 @@ class WorkPage:
 
 @dataclass(frozen=True, slots=True)
 class RemoteEnvironment:
+    """An environment as the list of its workspace has it. `workspace_id` is empty where the call named none."""
+
     id: str
     name: str
     self_hosted: bool
     archived: bool
     created_at: float | None = None
+    workspace_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +183,18 @@ class _RawEnvironmentPage(msgspec.Struct):
     has_more: Any = None
 
 
+class _RawError(msgspec.Struct):
+    message: Any = None
+
+
+class _RawFailure(msgspec.Struct):
+    error: _RawError
+
+
 _STATS = msgspec.json.Decoder(_RawStats, float_hook=Decimal)  # a float would take 1e-400 for a zero
 _PAGE = msgspec.json.Decoder(_RawPage)
 _ENVIRONMENTS = msgspec.json.Decoder(_RawEnvironmentPage)
+_FAILURE = msgspec.json.Decoder(_RawFailure)
 _ESCAPE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\\.", re.DOTALL
 )
@@ -221,17 +233,26 @@ def parse_work_page(body: Body, *, environment_id: str) -> WorkPage:
     return WorkPage(tuple(items), _next_cursor(raw.next_page, raw.has_more), tuple(drift), tuple(subjects))
 
 
-def parse_environment_page(body: Body) -> EnvironmentPage:
-    """Read a page of the organisation's environments. One that can't be named or addressed is dropped as drift."""
+def parse_environment_page(body: Body, *, workspace_id: str = "") -> EnvironmentPage:
+    """Read a page of a workspace's environments. One that can't be named or addressed is dropped as drift."""
     raw = _decode(_ENVIRONMENTS, body)
     drift: list[str] = []
     subjects: list[str] = []
     found: list[RemoteEnvironment] = []
     for raw_environment in raw.data:
-        environment = _environment(raw_environment, drift)
+        environment = _environment(raw_environment, workspace_id, drift)
         found += [] if environment is None else [environment]
         subjects += [str(raw_environment.id)[:ID_LENGTH_LIMIT]] * (len(drift) - len(subjects))
     return EnvironmentPage(tuple(found), _next_cursor(raw.next_page, raw.has_more), tuple(drift), tuple(subjects))
+
+
+def speaks_of_workspaces(body: Body) -> bool:
+    """Tell whether a refusal's message is about the workspace of the call. The message itself is kept nowhere."""
+    try:
+        message = _decode(_FAILURE, body).error.message
+    except WireError:
+        return False
+    return isinstance(message, str) and "workspace" in message.lower()
 
 
 def clean_name(text: str) -> str:
@@ -347,7 +368,7 @@ def _state(value: object, drift: list[str]) -> State:
     return state
 
 
-def _environment(raw: _RawEnvironment, drift: list[str]) -> RemoteEnvironment | None:
+def _environment(raw: _RawEnvironment, workspace_id: str, drift: list[str]) -> RemoteEnvironment | None:
     if not isinstance(raw.id, str) or not ENVIRONMENT_ID.fullmatch(raw.id):
         drift.append("environment.id")
         return None
@@ -360,4 +381,5 @@ def _environment(raw: _RawEnvironment, drift: list[str]) -> RemoteEnvironment | 
         self_hosted=kind == "self_hosted",
         archived=raw.archived_at is not None,
         created_at=_instant(raw.created_at, "environment.created_at", drift),
+        workspace_id=workspace_id,
     )

@@ -14,7 +14,7 @@ import anyio
 
 from exporter.api.admission import CallRequest, Throttled
 from exporter.api.budget import Priority
-from exporter.api.client import ApiError, EnvironmentsApi, WorkApi
+from exporter.api.client import ApiError, EnvironmentsApi, WorkApi, WorkspaceMissing
 from exporter.check.report import EnvironmentList, EnvironmentReport, ItemCount, Report, Trial
 from exporter.environments.discovery import EnvironmentWalk
 from exporter.environments.list_read import wants_smaller_pages
@@ -43,19 +43,18 @@ HOPELESS: Final[frozenset[Reason]] = frozenset({"connect", "timeout", "tls", "ra
 
 
 async def check_online(context: ApiContext, new_transport: Callable[[], Transport]) -> Report:
-    """Check the list of environments and every environment of the configuration; of discovery too, where that is on."""
+    """Check every workspace's list and every environment of the configuration; of discovery too, where that is on."""
     config = context.config()
     check = _OnlineCheck(context, new_transport)
-    environment_list, found = await check.environment_list()
-    environments = name_environments(config, (each for each in found if each.self_hosted and not each.archived))
-    if not config.discovery.enabled:
-        environments = environments[: len(config.environments)]
+    lists, found = await check.environment_lists()
+    discovered = [each for each in found if each.workspace_id in config.discovered_workspaces]
+    environments = name_environments(config, (each for each in discovered if each.self_hosted and not each.archived))
     reports = await check.all_environments(environments, {each.id: each.self_hosted for each in found})
-    if _api_key_serves(environment_list, reports):
+    if _api_key_serves(lists, reports):
         reports = [replace(each, api_key_serves=True) for each in reports]
     ahead = check.timer.server_ahead_s
     return Report(
-        environment_list=environment_list,
+        environment_lists=lists,
         environments=reports,
         server_ahead_s=max(ahead, key=abs) if ahead else None,
     )
@@ -83,12 +82,26 @@ class _OnlineCheck:
         self._new_transport = new_transport
         self.timer = _CallTimer()
 
-    async def environment_list(self) -> tuple[EnvironmentList, tuple[RemoteEnvironment, ...]]:
+    async def environment_lists(self) -> tuple[list[EnvironmentList], tuple[RemoteEnvironment, ...]]:
+        """List the workspaces that discovery or an environment of the file names, one after the other."""
         config = self._context.config()
         if config.api.api_key is None:
-            return EnvironmentList(trial=None, needed=config.discovery.enabled), ()
+            return [], ()
+        workspaces = dict.fromkeys((*config.discovered_workspaces, *map(config.workspace_of, config.environments)))
+        if len(workspaces) > 1:
+            workspaces.pop("", None)  # an environment without a workspace may be in one of the others
+        lists: list[EnvironmentList] = []
+        found_by_id: dict[str, RemoteEnvironment] = {}
+        for workspace_id in workspaces:
+            environment_list, found = await self._environment_list(workspace_id)
+            lists.append(environment_list)
+            found_by_id = {each.id: each for each in found} | found_by_id
+        return lists, tuple(found_by_id.values())
+
+    async def _environment_list(self, workspace_id: str) -> tuple[EnvironmentList, tuple[RemoteEnvironment, ...]]:
         timer = _CallTimer()
-        api = EnvironmentsApi(replace(self._context, observer=timer), self._new_transport())
+        context = replace(self._context, observer=timer)
+        api = EnvironmentsApi(context, self._new_transport(), workspace_id=workspace_id)
         walk = EnvironmentWalk()
         failed: ApiError | None = None
         try:
@@ -100,8 +113,9 @@ class _OnlineCheck:
         found = tuple(walk.environment_by_id.values())
         self_hosted = sum(each.self_hosted for each in found)
         environment_list = EnvironmentList(
+            workspace_id=workspace_id,
             trial=_trial("environments", "api_key", timer, failed),
-            needed=config.discovery.enabled,
+            needed=workspace_id in self._context.config().discovered_workspaces,
             self_hosted=self_hosted,
             others=len(found) - self_hosted,
         )
@@ -145,6 +159,7 @@ class _EnvironmentCheck:
                 replace(context, config=partial(_same, config), observer=self._timer),
                 new_transport(),
                 environment_key=key,
+                workspace_id=environment.workspace_id,
             )
             for name, config, key in _each_credential_alone(self._config, environment.id)
         }
@@ -228,11 +243,10 @@ def _each_credential_alone(
         yield "environment_key", replace(config, api=replace(config.api, api_key=None)), key
 
 
-def _api_key_serves(environment_list: EnvironmentList, reports: Iterable[EnvironmentReport]) -> bool:
+def _api_key_serves(lists: Iterable[EnvironmentList], reports: Iterable[EnvironmentReport]) -> bool:
     """Return whether the API key was taken for any call: then it is no wrong key, wherever else it is refused."""
     trials = [trial for report in reports for trial in report.trials if trial.credential == "api_key"]
-    if environment_list.trial is not None:
-        trials.append(environment_list.trial)
+    trials += [environment_list.trial for environment_list in lists]
     return any(trial.reason is None for trial in trials)
 
 
@@ -270,4 +284,4 @@ async def _paced(call: Callable[[], Awaitable[T]]) -> T:
 def _trial(source: Source, name: CredentialName, timer: _CallTimer, error: ApiError | None) -> Trial:
     if error is None:
         return Trial(source, name, timer.latency_s)
-    return Trial(source, name, timer.latency_s, error.reason, error.status)
+    return Trial(source, name, timer.latency_s, error.reason, error.status, isinstance(error, WorkspaceMissing))

@@ -61,6 +61,7 @@ class Plan:
     listing: bool
     resync_interval_s: float
     discovery_interval_s: float | None
+    workspaces: int
     max_age_s: float
     workers_polls: tuple[int, int]
     rows: tuple[Row, ...]
@@ -88,9 +89,8 @@ class Plan:
     def _discovered(self) -> str:
         if self.discovery_interval_s is None:
             return ""
-        return (
-            f", and those that discovery finds every {duration(self.discovery_interval_s)}, which are not counted here"
-        )
+        among = f" in {self.workspaces} workspaces" if self.workspaces > 1 else ""
+        return f", and those that discovery finds{among} every {duration(self.discovery_interval_s)}, which are not counted here"
 
     def _row_line(self, row: Row) -> str:
         parts = [f"stats {_count(row.stats_calls)}"]
@@ -140,6 +140,7 @@ def plan(config: Config, *, environments: int) -> Plan:
         listing=config.listing.enabled,
         resync_interval_s=config.listing.resync_interval_s,
         discovery_interval_s=discovery.interval_s if discovery.enabled else None,
+        workspaces=len(config.discovered_workspaces),
         max_age_s=config.scrape.max_age_s,
         workers_polls=(WORKER_POLLS[0] * max(0, always_on), WORKER_POLLS[1] * max(0, always_on)),
         rows=tuple(_row(config, environments, interval_s) for interval_s in SCRAPE_INTERVALS_S),
@@ -175,10 +176,10 @@ def _calls_a_read(config: Config, reads: float) -> float:
 
 
 def _discovery_calls(config: Config, environments: int) -> float:
-    """Return discovery's calls a minute, whether anybody scrapes or not."""
+    """Return discovery's calls a minute, whether anybody scrapes or not: one for each workspace and for each full page at most."""
     if not config.discovery.enabled:
         return 0.0
-    pages = max(1, math.ceil(environments / DISCOVERY_PAGE_SIZE))
+    pages = len(config.discovered_workspaces) + max(0, math.ceil(environments / DISCOVERY_PAGE_SIZE) - 1)
     return pages * MINUTE_S / config.discovery.interval_s
 
 

@@ -15,9 +15,10 @@ REMEDY_BY_REASON: Final[Mapping[Reason, str]] = {
     "connect": "Check the host and port of api.base_url, its name in DNS, firewalls, and api.proxy_url.",
     "tls": "Give a private gateway's authority as api.ca_file, and check that the server's certificate names its host.",
     "auth": "Check the API key and the environment key: a file that changes is read again by itself.",
-    "not_found": "Check the id, api.workspace_id, which organisation the keys are of, that the environment is self-hosted, and the"
-    " path of api.base_url, which ends in /v1 at the vendor.",
-    "bad_request": "Check api.version, api.beta and api.query against what the server expects.",
+    "not_found": "Check the id, its workspace_id or api.workspace_id, which organisation the keys are of, that the environment is"
+    " self-hosted, and the path of api.base_url, which ends in /v1 at the vendor.",
+    "bad_request": "Check api.version, api.beta and api.query against what the server expects, and for an organisation's API key"
+    " api.workspace_id.",
     "rate_limited": "Wait a minute; if it happens again, lower api.requests_per_minute: the workers share the organisation's limit.",
     "server": "The API is at fault: try again later, as the exporter does at every scrape.",
     "bad_payload": "Check the path of api.base_url, which ends in /v1 at the vendor, and look for a newer version of the exporter.",
@@ -32,6 +33,10 @@ RENEW_BY_CREDENTIAL: Final[Mapping[CredentialName, str]] = {
     "environment_key": "The environment key is refused: issue a new one for this very environment in the vendor's console and"
     " put it where environment_key_file or environment_key_env says.",
 }
+NO_WORKSPACE: Final = (
+    "The API key belongs to the organisation and the call names no workspace: set api.workspace_id, or list the workspaces in"
+    " discovery.workspaces and give an environment of the file its own workspace_id."
+)
 NO_LIST: Final = (
     "No credential may list the work: give the environment's own key as environment_key_file or environment_key_env, or set"
     " listing.enabled: false."

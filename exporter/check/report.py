@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from exporter.check.remedies import CLOUD, NO_LIST, NO_STATS, REMEDY_BY_REASON, RENEW_BY_CREDENTIAL, UNFINISHED
+from exporter.check.remedies import (
+    CLOUD,
+    NO_LIST,
+    NO_STATS,
+    NO_WORKSPACE,
+    REMEDY_BY_REASON,
+    RENEW_BY_CREDENTIAL,
+    UNFINISHED,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,13 +29,17 @@ CLOCK_TOLERANCE_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One call with one credential. `reason` is None where it worked; `status` is that of a refusal."""
+    """One call with one credential. `reason` is None where it worked; `status` is that of a refusal.
+
+    `lacks_workspace`: it was refused because it named no workspace.
+    """
 
     source: Source
     credential: CredentialName
     latency_s: float
     reason: Reason | None = None
     status: int | None = None
+    lacks_workspace: bool = False
 
     def line(self) -> str:
         subject = WORDS[self.credential]
@@ -85,6 +97,8 @@ class EnvironmentReport:
         if self.kind == "cloud":
             yield CLOUD
             return
+        if any(trial.lacks_workspace for trial in self.trials):
+            yield NO_WORKSPACE
         refused = [name for name in WORDS if self._is_refused(name)]
         yield from (RENEW_BY_CREDENTIAL[name] for name in refused)
         explained = "environment_key" in refused
@@ -95,11 +109,11 @@ class EnvironmentReport:
         """Return whether the credential was tried, and refused for everything."""
         if name == "api_key" and self.api_key_serves:
             return False
-        reasons = {trial.reason for trial in self.trials if trial.credential == name}
-        return reasons == {"auth"}
+        trials = [trial for trial in self.trials if trial.credential == name]
+        return {trial.reason for trial in trials} == {"auth"} and not any(trial.lacks_workspace for trial in trials)
 
     def _remedies_of(self, source: Source, advice: str, *, explained: bool) -> Iterator[str]:
-        reasons = [trial.reason for trial in self.trials if trial.source == source]
+        reasons = [trial.reason for trial in self.trials if trial.source == source and not trial.lacks_workspace]
         if not reasons or None in reasons:
             return
         others = [REMEDY_BY_REASON[reason] for reason in reasons if reason is not None and reason != "auth"]
@@ -110,25 +124,27 @@ class EnvironmentReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentList:
-    """The list of environments. `trial` is None where there is no API key to ask with."""
+    """One workspace's list of environments; its id is empty where the call names none. `needed`: for discovery."""
 
-    trial: Trial | None
+    workspace_id: str
+    trial: Trial
     needed: bool
     self_hosted: int = 0
     others: int = 0
 
     def remedies(self) -> tuple[str, ...]:
-        if not self.needed or self.trial is None or self.trial.reason is None:
+        if not self.needed or self.trial.reason is None:
             return ()
+        if self.trial.lacks_workspace:
+            return (NO_WORKSPACE,)
         reason = self.trial.reason
         return (RENEW_BY_CREDENTIAL["api_key"] if reason == "auth" else REMEDY_BY_REASON[reason],)
 
     def lines(self) -> Iterator[str]:
-        if self.trial is None:
-            return
         found = f": {self.self_hosted} self-hosted, {self.others} other" if self.trial.reason is None else ""
-        spare = "" if self.needed or not self.trial.reason else "; only discovery needs it, and it is off"
-        yield f"{'FAILED: ' if self.remedies() else ''}environments: {self.trial.line()}{found}{spare}"
+        spare = "" if self.needed or not self.trial.reason else "; discovery does not need it"
+        of = f" of {self.workspace_id}" if self.workspace_id else ""
+        yield f"{'FAILED: ' if self.remedies() else ''}environments{of}: {self.trial.line()}{found}{spare}"
         yield from (f"  remedy: {remedy}" for remedy in self.remedies())
 
 
@@ -136,17 +152,19 @@ class EnvironmentList:
 class Report:
     """`server_ahead_s`: how far the API's clock is ahead of this machine's, None where no answer has shown it."""
 
-    environment_list: EnvironmentList
+    environment_lists: Sequence[EnvironmentList]
     environments: Sequence[EnvironmentReport]
     server_ahead_s: float | None
 
     @property
     def fine(self) -> bool:
-        failed = any(environment.remedies() for environment in self.environments)
-        return bool(self.environments) and not failed and not self.environment_list.remedies()
+        listed = not any(environment_list.remedies() for environment_list in self.environment_lists)
+        exported = not any(environment.remedies() for environment in self.environments)
+        return bool(self.environments) and listed and exported
 
     def lines(self) -> Iterator[str]:
-        yield from self.environment_list.lines()
+        for environment_list in self.environment_lists:
+            yield from environment_list.lines()
         for environment in self.environments:
             yield from environment.lines()
         if self.server_ahead_s is not None:

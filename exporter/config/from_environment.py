@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from exporter.config.model import (
     ENVIRONMENT_ID,
-    HEADER,
-    HEADER_EXPECTED,
     ID_EXPECTED,
+    WORKSPACE_ID,
+    WORKSPACE_ID_EXPECTED,
     ApiConfig,
     Config,
     ConfigError,
@@ -91,6 +91,6 @@ def _variable_base_url(environ: Mapping[str, str], problems: list[str]) -> str:
 
 def _variable_workspace_id(environ: Mapping[str, str], problems: list[str]) -> str | None:
     workspace_id = environ.get("ANTHROPIC_WORKSPACE_ID") or None
-    if workspace_id and not HEADER.fullmatch(workspace_id):
-        problems.append(f"ANTHROPIC_WORKSPACE_ID: expected {HEADER_EXPECTED}")
+    if workspace_id and not WORKSPACE_ID.fullmatch(workspace_id):
+        problems.append(f"ANTHROPIC_WORKSPACE_ID: expected {WORKSPACE_ID_EXPECTED}")
     return workspace_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from exporter.config.model import (
     HEADER_EXPECTED,
     ID_EXPECTED,
     NAME_LENGTH_LIMIT,
+    WORKSPACE_ID,
+    WORKSPACE_ID_EXPECTED,
     ApiConfig,
     Config,
     ConfigError,
@@ -134,7 +137,7 @@ def _api(section: Section, around: _Surroundings) -> ApiConfig:
         auth_style=section.take("auth_style", choice("x-api-key", "bearer"), default.auth_style),
         version=section.take("version", header, default.version),
         beta=section.take("beta", header, default.beta),
-        workspace_id=section.take("workspace_id", header, default.workspace_id),
+        workspace_id=section.take("workspace_id", _workspace_id, default.workspace_id),
         query=_query(section.section("query")),
         ca_file=ca_file,
         client_cert_file=client_cert_file,
@@ -186,7 +189,23 @@ def _discovery(section: Section) -> DiscoveryConfig:
     return DiscoveryConfig(
         enabled=section.take("enabled", flag, default.enabled),
         interval_s=max(DISCOVERY_LEAST_INTERVAL_S, section.take("interval", duration_s, default.interval_s)),
+        workspaces=_workspaces(section),
     )
+
+
+def _workspaces(section: Section) -> tuple[str, ...]:
+    place_by_workspace: dict[str, str] = {}
+    places = (f"{section.place}.workspaces[{index}]" for index in itertools.count())
+
+    def read(node: yaml.Node) -> str:
+        place = next(places)
+        workspace_id = _workspace_id(node)
+        first = place_by_workspace.setdefault(workspace_id, place)
+        if first != place:
+            raise InvalidValue(f"the same as {first}")
+        return workspace_id
+
+    return section.take_each("workspaces", read)
 
 
 def _environments(root: Section, around: _Surroundings, *, api_key_given: bool) -> tuple[EnvironmentConfig, ...]:
@@ -208,6 +227,7 @@ def _environment(section: Section, around: _Surroundings) -> EnvironmentConfig:
         name=section.take("name", _name, environment_id),
         environment_key=_secret(section, "environment_key", around),
         worker_mode=section.take("worker_mode", choice("always_on", "webhook", "unknown"), "unknown"),
+        workspace_id=section.take("workspace_id", _workspace_id, None),
         wait_objective_s=section.take("wait_objective", duration_s, None),
     )
 
@@ -243,6 +263,10 @@ def _name(node: yaml.Node) -> str:
     if not 1 <= len(name) <= NAME_LENGTH_LIMIT:
         raise InvalidValue(f"expected {_NAME_EXPECTED}")
     return name
+
+
+def _workspace_id(node: yaml.Node) -> str:
+    return text(matching=WORKSPACE_ID, expected=WORKSPACE_ID_EXPECTED)(node)
 
 
 def _query(section: Section) -> dict[str, str]:

@@ -21,6 +21,11 @@ HEADER = re.compile(r"[!-~](?:[ -~]{0,4094}[!-~])?")
 """The value of an HTTP header, to be matched in full."""
 HEADER_EXPECTED = "visible ASCII characters, as in a header"
 NAME_LENGTH_LIMIT = 128
+WORKSPACE_ID = re.compile(r"(?!sk-ant-)[A-Za-z0-9_.:-]{1,128}")
+"""To be matched in full. It becomes a label, so what begins as the vendor's keys do is none."""
+WORKSPACE_ID_EXPECTED = (
+    "a workspace's id of 1 to 128 letters, digits and _ . : -, such as wrkspc_011CZkZaBF1tNoB5wlCeusgy"
+)
 
 AuthStyle = Literal["x-api-key", "bearer"]
 WorkerMode = Literal["always_on", "webhook", "unknown"]
@@ -81,21 +86,25 @@ class WorkConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscoveryConfig:
+    """`workspaces`: those whose environments are listed; none for that of `api`."""
+
     enabled: bool = False
     interval_s: float = 300.0
+    workspaces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentConfig:
     """One environment of the file. `id` matches `env_[A-Za-z0-9_]{1,96}`; `name` is unique within a `Config`.
 
-    `wait_objective_s`: None for that of `work`.
+    `workspace_id`: None for that of `api`; `wait_objective_s`: None for that of `work`.
     """
 
     id: str
     name: str
     environment_key: SecretSource | None = None
     worker_mode: WorkerMode = "unknown"
+    workspace_id: str | None = None
     wait_objective_s: float | None = None
 
 
@@ -107,6 +116,17 @@ class Config:
     work: WorkConfig = field(default_factory=WorkConfig)
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
     environments: tuple[EnvironmentConfig, ...] = ()
+
+    @property
+    def discovered_workspaces(self) -> tuple[str, ...]:
+        """Return the workspaces whose environments are to be found; an empty id stands for calls that name none."""
+        if not self.discovery.enabled:
+            return ()
+        return self.discovery.workspaces or (self.api.workspace_id or "",)
+
+    def workspace_of(self, environment: EnvironmentConfig) -> str:
+        """Return the workspace that the file gives an environment of it, empty for none."""
+        return environment.workspace_id or self.api.workspace_id or ""
 
 
 def is_control(character: str) -> bool:

@@ -1,42 +1,55 @@
-"""Discovery: which environments the organisation's list of them holds, asked every interval and never more often."""
+"""Discovery: which environments the lists of the workspaces hold, asked every interval and never more often.
+
+Each workspace is listed by itself: one that fails or hangs keeps what it said last, and the others go on.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
 
-from exporter.api.admission import CallRequest, Throttled
+from exporter.api.admission import CallRequest, Health, Throttled
 from exporter.api.budget import Priority
 from exporter.api.client import ApiError
 from exporter.config.model import DISCOVERY_PAGE_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
-    from exporter.api.client import ApiContext, EnvironmentsApi, Observer
+    from anyio.abc import TaskGroup
+
+    from exporter.api.client import ApiContext, EnvironmentsApi, Reason
     from exporter.api.wire import RemoteEnvironment
     from exporter.config.model import Config
-    from exporter.log import Log
 
 NEVER = float("-inf")
 PAGES_LIMIT = 1000
+PAGE_PATIENCE_S = 120.0
+"""No scrape's deadline ends these calls, and `api.timeout` may set no limit."""
 THROTTLED_RETRY_S = 5.0
+CLOSE_S = 3.0
 
 
 @dataclass(slots=True)
 class EnvironmentWalk:
-    """The pages of the list of environments that have been read. `finish` goes on from there when it is called again."""
+    """The pages of a workspace's list that have been read. `finish` goes on from there when it is called again."""
 
     environment_by_id: dict[str, RemoteEnvironment] = field(default_factory=dict)
     cursor: str | None = None
     cursors: set[str] = field(default_factory=set)
 
-    async def finish(self, api: EnvironmentsApi) -> None:
+    async def finish(self, api: EnvironmentsApi, health: Health = Health.HEALTHY) -> None:
         """Read the pages that are left. Raises ApiError, Throttled."""
+        request = CallRequest(priority=Priority.STATS, health=health)
         while len(self.cursors) < PAGES_LIMIT:
-            reading = await api.page(self.cursor, DISCOVERY_PAGE_SIZE, CallRequest(priority=Priority.STATS))
+            try:
+                with anyio.fail_after(PAGE_PATIENCE_S):
+                    reading = await api.page(self.cursor, DISCOVERY_PAGE_SIZE, request)
+            except TimeoutError:
+                raise ApiError("timeout", "no answer in time") from None
             self.environment_by_id |= {each.id: each for each in reading.value.environments}
             cursor = reading.value.next_cursor
             if cursor is None:
@@ -48,116 +61,184 @@ class EnvironmentWalk:
         raise ApiError("bad_payload", "the pages of environments do not end")
 
 
-class Discovery:
-    """Reads the list of environments. `found` is the last complete answer, None until there was one."""
+class WorkspaceListing:
+    """Reads one workspace's list of environments. `found` is the last complete answer, None until there was one.
 
-    def __init__(self, api: EnvironmentsApi, *, observer: Observer, log: Log) -> None:
-        self._api = api
-        self._observer = observer
-        self._log = log
+    When that was: `succeeded_at` on the exporter's wall clock, `found_at` on the monotonic one, on which `tried_at` is when a try
+    ended last. `problem` says why that one failed, None if it did not; `failures` counts those that did.
+    """
+
+    def __init__(self, api: EnvironmentsApi, context: ApiContext) -> None:
+        self.workspace_id = api.workspace_id
         self.found: tuple[RemoteEnvironment, ...] | None = None
+        self.succeeded_at: float | None = None
+        self.found_at = self.tried_at = NEVER
         self.problem: str | None = None
+        self.failures: Counter[Reason] = Counter()
+        self._api = api
+        self._context = context
         self._walk = EnvironmentWalk()
-
-    def forget(self) -> None:
-        """Drop what was found: from now on another list is read."""
-        self.found, self._walk = None, EnvironmentWalk()
 
     async def refresh(self) -> bool:
         """Read all pages. A failure keeps what was found before. Return False where the budget did not allow it."""
-        walk = self._walk
+        failed: ApiError | None = None
         try:
-            await walk.finish(self._api)
+            await self._walk.finish(self._api, self._health)
         except Throttled:
             return False
-        except ApiError as failed:
-            self._observer.read_failed("environments", failed.reason)
-            self._log_change(str(failed), failed.reason)
+        except ApiError as error:
+            failed = error
+        self.tried_at = self._context.clock.monotonic()
+        if failed is None:
+            self._keep(self._walk.environment_by_id.values())
         else:
-            if walk is self._walk:
-                found = walk.environment_by_id.values()
-                self.found = tuple(each for each in found if each.self_hosted and not each.archived)
-            self._log_change(None, None)
-        if walk is self._walk:
-            self._walk = EnvironmentWalk()
+            self.failures[failed.reason] += 1
+            self._context.observer.read_failed("environments", failed.reason)
+        self._note(failed)
+        self._walk = EnvironmentWalk()
         return True
 
-    def _log_change(self, problem: str | None, reason: str | None) -> None:
+    @property
+    def _health(self) -> Health:
+        """How it has answered so far. Those that hang must leave slots for the environments, as environments that hang do."""
+        if self._api.timed_out:
+            return Health.TIMING_OUT
+        return Health.UNKNOWN if self.tried_at == NEVER else Health.HEALTHY
+
+    async def aclose(self) -> None:
+        await self._api.aclose()
+
+    def _keep(self, found: Iterable[RemoteEnvironment]) -> None:
+        self.found = tuple(each for each in found if each.self_hosted and not each.archived)
+        self.found_at, self.succeeded_at = self.tried_at, self._context.clock.wall()
+
+    def _note(self, failed: ApiError | None) -> None:
+        """Keep the problem, and log when it begins, changes or ends; not at every try."""
+        problem = None if failed is None else str(failed)
         if problem == self.problem:
             return
         self.problem = problem
-        if problem is None:
-            self._log.info("discovery_recovered")
+        workspace = {"workspace_id": self.workspace_id} if self.workspace_id else {}
+        if failed is None:
+            self._context.log.info("discovery_recovered", **workspace)
         else:
-            self._log.warning("discovery_failed", reason=reason, detail=problem)
+            self._context.log.warning("discovery_failed", **workspace, reason=failed.reason, detail=problem)
 
 
-class DiscoveryLoop:
-    """Refreshes the discovery when it is due, and calls `apply` with each new answer."""
+class Discovery:
+    """Lists every workspace of the configuration when it is due, and calls `apply` with each new answer."""
 
-    def __init__(self, discovery: Discovery, context: ApiContext, apply: Callable[[], Awaitable[None]]) -> None:
-        self.discovery = discovery
-        self._config = context.config
-        self._monotonic = context.clock.monotonic
+    def __init__(
+        self, context: ApiContext, new_api: Callable[[str], EnvironmentsApi], apply: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._context = context
+        self._new_api = new_api
         self._apply = apply
-        self._refreshed_at = NEVER
-        self._asked_for = _asked_for(context.config())
-        self._answered = anyio.Event()
-        self._reconfigured = anyio.Event()
+        self._tasks: TaskGroup | None = None
+        self._listing_by_workspace: dict[str, WorkspaceListing] = {}
+        self._scope_by_workspace: dict[str, anyio.CancelScope] = {}
+        self._organisation = _organisation(context.config())
+        self._changed = anyio.Event()
+        self._follow_configuration()
+
+    @property
+    def listings(self) -> tuple[WorkspaceListing, ...]:
+        return tuple(self._listing_by_workspace.values())
 
     @property
     def environments(self) -> tuple[RemoteEnvironment, ...]:
-        """What has been found, as far as it is asked for."""
-        return (self.discovery.found or ()) if self._config().discovery.enabled else ()
+        """What has been found. An environment that several lists hold is in the first workspace of the configuration."""
+        found = (each for listing in reversed(self.listings) for each in listing.found or ())
+        return tuple({each.id: each for each in found}.values())
 
     @property
-    def is_complete(self) -> bool:
-        """Whether it is known which environments exist."""
-        return not self._config().discovery.enabled or self.discovery.found is not None
+    def unlisted(self) -> tuple[str, ...]:
+        """The workspaces of which no complete list has been read yet: until there is none, `environments` is a part."""
+        return tuple(listing.workspace_id for listing in self.listings if listing.found is None)
 
     @property
     def due_in_s(self) -> float:
-        return max(0.0, self._refreshed_at + self._config().discovery.interval_s - self._monotonic())
+        """Return when the next workspace is listed."""
+        return min(map(self._due_in_s, self.listings), default=float("inf"))
 
     async def wait_for_answer(self, timeout_s: float) -> None:
-        """Wait, `timeout_s` at most, until the first attempt to list the environments has ended."""
+        """Wait, `timeout_s` at most, until the first try to list each workspace has ended."""
         with anyio.move_on_after(timeout_s):
-            await self._answered.wait()
+            while any(listing.tried_at == NEVER for listing in self.listings):
+                await self._changed.wait()
 
     def reconfigure(self) -> None:
         """Follow a changed configuration at once: what was found before it is shown only where a new process would ask the same."""
-        asked_for = _asked_for(self._config())
-        if asked_for != self._asked_for:
-            self._asked_for = asked_for
-            self.discovery.forget()
-            self._refreshed_at = NEVER
-        self._reconfigured.set()
-        self._reconfigured = anyio.Event()
+        organisation = _organisation(self._context.config())
+        if organisation != self._organisation:
+            self._organisation = organisation
+            self._drop(self.listings)
+        self._follow_configuration()
+        self._wake()
 
     async def run(self) -> None:
-        while True:
-            wait_s = await self._refresh_if_due()
-            with anyio.move_on_after(wait_s):
-                await self._reconfigured.wait()
+        async with anyio.create_task_group() as self._tasks:
+            for listing in self.listings:
+                self._start(listing)
+            await anyio.sleep_forever()
 
-    async def _refresh_if_due(self) -> float:
+    def _follow_configuration(self) -> None:
+        workspaces = self._context.config().discovered_workspaces
+        self._drop(listing for listing in self.listings if listing.workspace_id not in workspaces)
+        known = self._listing_by_workspace
+        new = {each: WorkspaceListing(self._new_api(each), self._context) for each in workspaces if each not in known}
+        self._listing_by_workspace = {each: known.get(each) or new[each] for each in workspaces}
+        for listing in new.values():
+            self._start(listing)
+
+    def _start(self, listing: WorkspaceListing) -> None:
+        if self._tasks is not None:
+            scope = self._scope_by_workspace[listing.workspace_id] = anyio.CancelScope()
+            self._tasks.start_soon(self._keep_listing, listing, scope)
+
+    def _drop(self, listings: Iterable[WorkspaceListing]) -> None:
+        for listing in tuple(listings):
+            del self._listing_by_workspace[listing.workspace_id]
+            scope = self._scope_by_workspace.pop(listing.workspace_id, None)
+            if scope is not None:
+                scope.cancel()
+
+    async def _keep_listing(self, listing: WorkspaceListing, scope: anyio.CancelScope) -> None:
+        """List a workspace for as long as it is in the configuration."""
+        try:
+            with scope:
+                while True:
+                    wait_s = await self._refresh_if_due(listing)
+                    with anyio.move_on_after(wait_s):
+                        await self._changed.wait()
+        finally:
+            with anyio.move_on_after(CLOSE_S, shield=True):
+                await listing.aclose()
+
+    async def _refresh_if_due(self, listing: WorkspaceListing) -> float:
         """Return in how many seconds to look again."""
-        if not self._config().discovery.enabled:
-            self._answered.set()
-            return float("inf")
-        if self.due_in_s > 0:
-            return self.due_in_s
-        asked_for = self._asked_for
-        if not await self.discovery.refresh():
+        due_in_s = self._due_in_s(listing)
+        if due_in_s > 0:
+            return due_in_s
+        if not await listing.refresh():
             return THROTTLED_RETRY_S
-        if asked_for != self._asked_for:
-            return 0.0
-        self._refreshed_at = self._monotonic()
-        await self._apply()
-        self._answered.set()
-        return self.due_in_s
+        with anyio.CancelScope(
+            shield=True
+        ):  # a reload that drops this workspace cuts its calls, not what closes others
+            await self._apply()
+        self._wake()
+        return self._due_in_s(listing)
+
+    def _wake(self) -> None:
+        """Let everybody who waits look again."""
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def _due_in_s(self, listing: WorkspaceListing) -> float:
+        now, interval_s = self._context.clock.monotonic(), self._context.config().discovery.interval_s
+        return max(0.0, listing.tried_at + interval_s - now)
 
 
-def _asked_for(config: Config) -> object:
-    """Return what decides whether environments are listed, and whose."""
-    return config.discovery.enabled, config.api.base_url, config.api.workspace_id, repr(config.api.api_key)
+def _organisation(config: Config) -> object:
+    """Return what decides whose workspaces are listed."""
+    return config.api.base_url, repr(config.api.api_key)

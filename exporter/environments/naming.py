@@ -26,28 +26,33 @@ def name_environments(config: Config, found: Iterable[RemoteEnvironment]) -> tup
     The file's names come first. Of found ones with the same name the oldest keeps it, and the others get the end of their id
     behind it. A name that looks like an id is not used, so an id is always free for its own environment.
     """
-    workspace_id, objective_s = config.api.workspace_id or "", config.work.wait_objective_s
-    configured = [_configured(each, workspace_id, objective_s) for each in config.environments]
-    known_ids = {each.id for each in configured}
-    others = {each.id: each for each in found if each.id not in known_ids}
+    others = {each.id: each for each in found}
+    configured = [_configured(each, config, others.pop(each.id, None)) for each in config.environments]
     name_by_id = _names(others.values(), taken={each.name for each in configured})
     return (
         *configured,
         *(
-            Environment(id=key, name=name, origin="discovery", workspace_id=workspace_id, wait_objective_s=objective_s)
+            Environment(
+                id=key,
+                name=name,
+                origin="discovery",
+                workspace_id=others[key].workspace_id,
+                wait_objective_s=config.work.wait_objective_s,
+            )
             for key, name in sorted(name_by_id.items())
         ),
     )
 
 
-def _configured(environment: EnvironmentConfig, workspace_id: str, objective_s: float) -> Environment:
+def _configured(environment: EnvironmentConfig, config: Config, found: RemoteEnvironment | None) -> Environment:
+    """Return what the file says; where it says nothing of the workspace, that of the list in which it was found."""
     own = environment.wait_objective_s
     return Environment(
         id=environment.id,
         name=environment.name,
         worker_mode=environment.worker_mode,
-        workspace_id=workspace_id,
-        wait_objective_s=objective_s if own is None else own,
+        workspace_id=config.workspace_of(environment) or ("" if found is None else found.workspace_id),
+        wait_objective_s=config.work.wait_objective_s if own is None else own,
     )
 
 

@@ -48,7 +48,7 @@ class Roster:
         key_by_id = {each.id: each.environment_key for each in config.environments}
         for environment in environments:
             key = key_by_id.get(environment.id)
-            memorable = _memorable(config, key)
+            memorable = _memorable(config, key, environment.workspace_id)
             reader = before.get(environment.id)
             if reader is None or memorable != self._memorable_by_id[environment.id]:
                 reader = self._new_reader(environment, key)
@@ -60,12 +60,18 @@ class Roster:
         return [reader for reader in before.values() if id(reader) not in kept]
 
     def _new_reader(self, environment: Environment, key: SecretSource | None) -> EnvironmentReader:
-        api = WorkApi(environment.id, self._context, self._new_transport(), environment_key=key)
+        api = WorkApi(
+            environment.id,
+            self._context,
+            self._new_transport(),
+            environment_key=key,
+            workspace_id=environment.workspace_id,
+        )
         return EnvironmentReader(environment, api, self._context)
 
 
-def _memorable(config: Config, key: SecretSource | None) -> object:
+def _memorable(config: Config, key: SecretSource | None, workspace_id: str) -> object:
     """Return what a reader's memory rests on: where it changes, what is remembered may be of something else."""
     api = config.api
     credentials = (repr(api.api_key), repr(key))
-    return (api.base_url, api.workspace_id, api.query, credentials, config.listing, config.work.duration_buckets)
+    return (api.base_url, workspace_id, api.query, credentials, config.listing, config.work.duration_buckets)

@@ -150,6 +150,25 @@ API_CLOCK_OFFSET = _exporter(
     "gauge",
     "The API's clock minus the exporter's, as far as the Date header tells; absent until one was received.",
 )
+DISCOVERY_UP = _exporter(
+    "discovery_up",
+    "gauge",
+    "1 if the last try to list the workspace's environments succeeded, 0 otherwise.",
+    "workspace_id",
+)
+DISCOVERY_SUCCESS_TIMESTAMP = _exporter(
+    "discovery_last_success_timestamp_seconds",
+    "gauge",
+    "Unix time at which the workspace's environments were last listed completely; absent until they were.",
+    "workspace_id",
+)
+DISCOVERY_ERRORS = _exporter(
+    "discovery_errors_total",
+    "counter",
+    "Tries to list the workspace's environments that failed, by reason.",
+    "workspace_id",
+    "reason",
+)
 CONFIG_RELOAD_SUCCESSFUL = _exporter(
     "config_last_reload_successful", "gauge", "1 if the last attempt to load the configuration succeeded."
 )
@@ -189,6 +208,9 @@ EXPORTER = (
     API_BUDGET_AVAILABLE,
     API_RETRY_AFTER,
     API_CLOCK_OFFSET,
+    DISCOVERY_UP,
+    DISCOVERY_SUCCESS_TIMESTAMP,
+    DISCOVERY_ERRORS,
     CONFIG_RELOAD_SUCCESSFUL,
     CONFIG_RELOAD_TIMESTAMP,
     SCHEMA_DRIFT,

@@ -14,7 +14,7 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from exporter import __version__
 from exporter.api.client import REASONS, SOURCES
@@ -22,11 +22,12 @@ from exporter.api.wire import DRIFT_FIELDS
 from exporter.metrics import catalogue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from exporter.api.budget import Budget
     from exporter.api.client import Reason, Source
     from exporter.clock import Clock
+    from exporter.environments.discovery import WorkspaceListing
 
 REQUEST_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -114,6 +115,39 @@ class BudgetCollector:
     def describe(self) -> Iterable[GaugeMetricFamily]:
         for metric in (catalogue.API_BUDGET_LIMIT, catalogue.API_BUDGET_AVAILABLE, catalogue.API_RETRY_AFTER):
             yield GaugeMetricFamily(metric.name, metric.help)
+
+
+class DiscoveryCollector:
+    """Shows how each workspace's environments were listed. A workspace that is no longer listed leaves nothing behind."""
+
+    def __init__(self, listings: Callable[[], Iterable[WorkspaceListing]]) -> None:
+        self._listings = listings
+
+    def collect(self) -> Iterable[GaugeMetricFamily | CounterMetricFamily]:
+        up, succeeded, errors = self._families()
+        for listing in self._listings():
+            of = (listing.workspace_id,)
+            up.add_metric(of, float(listing.found is not None and listing.problem is None))
+            if listing.succeeded_at is not None:
+                succeeded.add_metric(of, round(listing.succeeded_at, 3))
+            for reason in REASONS:
+                errors.add_metric((*of, reason), listing.failures[reason])
+        yield from (family for family in (up, succeeded, errors) if family.samples)
+
+    def describe(self) -> Iterable[GaugeMetricFamily | CounterMetricFamily]:
+        yield from self._families()
+
+    def _families(self) -> tuple[GaugeMetricFamily, GaugeMetricFamily, CounterMetricFamily]:
+        up, succeeded, errors = (
+            catalogue.DISCOVERY_UP,
+            catalogue.DISCOVERY_SUCCESS_TIMESTAMP,
+            catalogue.DISCOVERY_ERRORS,
+        )
+        return (
+            GaugeMetricFamily(up.name, up.help, labels=up.labels),
+            GaugeMetricFamily(succeeded.name, succeeded.help, labels=succeeded.labels),
+            CounterMetricFamily(errors.family, errors.help, labels=errors.labels),
+        )
 
 
 def _counter(metric: catalogue.Metric, registry: CollectorRegistry) -> Counter:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 VERSION = re.compile(r"20\d\d-\d\d-\d\d")  # the documents say 2023-06-01, the newest SDK sends a later one
 BETA = "managed-agents-"
+WORKSPACE_HEADER = "anthropic-workspace-id"
 BLOCK_MAX_MS = 999
 MINUTE_S = 60.0
 
@@ -71,6 +72,18 @@ class Forbidden(Refusal):
         self.status = status
 
 
+class NoWorkspaceNamed(Refusal):
+    def __init__(self, status: int) -> None:
+        super().__init__(f"{WORKSPACE_HEADER}: required, because this API key is not of one workspace")
+        self.status = status
+
+
+class OtherWorkspace(Forbidden):
+    def __init__(self) -> None:
+        super().__init__(403)
+        self.args = (f"{WORKSPACE_HEADER}: this credential cannot act on that workspace",)
+
+
 class RateLimited(Refusal):
     def __init__(self, wait_s: float) -> None:
         super().__init__("rate limit of the organisation exceeded")
@@ -89,6 +102,10 @@ class Asked:
     @property
     def environment_id(self) -> str | None:
         return self.request.path_params.get("environment_id")
+
+    @property
+    def workspace_id(self) -> str:
+        return self.request.headers.get(WORKSPACE_HEADER, "")
 
     @property
     def work_id(self) -> str:
@@ -191,6 +208,7 @@ class Simulator:
             self._limit.take(self.world.time(), self.options.requests_per_minute)
         self._check_headers(asked.request)
         self._check_credential(asked)
+        self._check_workspace(asked)
         return await self._handlers[asked.call](asked)
 
     def _request_id(self) -> str:
@@ -207,7 +225,8 @@ class Simulator:
     def _remember(self, asked: Asked) -> None:
         credentials = tuple(kind for kind, _ in self._presented(asked))
         query = dict(asked.request.query_params)
-        self.calls.add(CallRecord(self.world.time(), asked.environment_id, asked.call, query, credentials))
+        at = self.world.time()
+        self.calls.add(CallRecord(at, asked.environment_id, asked.call, query, credentials, asked.workspace_id))
 
     def _no_such_route(self, _: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
@@ -223,7 +242,7 @@ class Simulator:
                 return response
             case HeartbeatMismatch():
                 return replies.failure(412, message, request_id, _mismatch(refusal.lease))
-            case CursorRefused() | Forbidden():
+            case CursorRefused() | Forbidden() | NoWorkspaceNamed():
                 return replies.failure(refusal.status, message, request_id)
             case _:
                 statuses = {NotFound: 404, Invalid: 400, Conflict: 409, Unauthenticated: 401}
@@ -255,18 +274,49 @@ class Simulator:
     def _presented(self, asked: Asked) -> list[tuple[Credential, str | None]]:
         """Return the credentials that are genuine, each with the environment it belongs to."""
         found: list[tuple[Credential, str | None]] = []
-        if asked.request.headers.get("x-api-key") == self.options.api_key:
+        if self._is_api_key(asked.request.headers.get("x-api-key", "")):
             found.append((Credential.API_KEY, None))
         scheme, _, token = asked.request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return found
-        if token == self.options.api_key:
+        if self._is_api_key(token):
             found.append((Credential.BEARER_API_KEY, None))
         elif (owner := self.world.owner(token)) is not None:
             found.append((Credential.ENVIRONMENT_KEY, owner))
         elif "work_id" in asked.request.path_params and token == _session_token(asked.work_id):
             found.append((Credential.WORK_SECRET, asked.environment_id))
         return found
+
+    def _is_api_key(self, key: str) -> bool:
+        return key == self.options.api_key or key in self.options.workspace_by_api_key
+
+    def _check_workspace(self, asked: Asked) -> None:
+        """Refuse a call that names no workspace with a key of them all, or another one than its credential's.
+
+        Where no environment is in a workspace, nobody looks at what a call names, as on servers that know no workspaces.
+        """
+        if not self.world.workspaces():
+            return
+        own = self._credentials_workspace(asked)
+        if own is None and not asked.workspace_id:
+            raise NoWorkspaceNamed(self.options.unnamed_workspace_status)
+        if asked.workspace_id and asked.workspace_id not in (self.world.workspaces() if own is None else {own}):
+            raise OtherWorkspace
+
+    def _credentials_workspace(self, asked: Asked) -> str | None:
+        """Return the workspace that the credential belongs to; None for the organisation's key."""
+        owner = next((owner for _, owner in self._presented(asked) if owner is not None), None)
+        if owner is not None:
+            return self.world.workspace_of(owner)
+        headers = asked.request.headers
+        key = headers.get("x-api-key") or headers.get("authorization", "").partition(" ")[2]
+        return self.options.workspace_by_api_key.get(key)
+
+    def _visible_workspace(self, asked: Asked) -> str | None:
+        """Return the workspace whose environments the call may see; None for all, where there are no workspaces."""
+        if not self.world.workspaces():
+            return None
+        return asked.workspace_id or self._credentials_workspace(asked)
 
     def _check_credential(self, asked: Asked) -> None:
         presented = self._presented(asked)
@@ -279,7 +329,10 @@ class Simulator:
             raise Forbidden(403)
 
     def _queue(self, asked: Asked) -> Environment:
-        return self.world.environment(asked.environment_id or "")
+        environment = self.world.environment(asked.environment_id or "")
+        if self._visible_workspace(asked) not in {None, self.world.workspace_of(environment.id)}:
+            raise NotFound(f"environment not found: {environment.id}")
+        return environment
 
     def _work(self, asked: Asked) -> Environment:
         environment = self._queue(asked)
@@ -294,12 +347,14 @@ class Simulator:
                 "name": environment.profile.name,
                 "type": environment.profile.kind,
                 "environment_key": environment.profile.key,
+                "workspace_id": self.world.workspace_of(environment.id),
             }
             for environment in self.world.environments()
         ]
         credentials = {call.value: sorted(kinds) for call, kinds in self.options.accepted.items()}
         index = {
             "api_key": self.options.api_key,
+            "workspace_by_api_key": self.options.workspace_by_api_key,
             "base_path": self.options.prefix,
             "environments": environments,
             "credentials": credentials,
@@ -311,10 +366,11 @@ class Simulator:
             limit=asked.whole("limit"),
             cursor=asked.request.query_params.get("page"),
             include_archived=asked.request.query_params.get("include_archived") == "true",
+            workspace_id=self._visible_workspace(asked),
         )
 
-    def _environment_page(self, *, limit: int | None, cursor: str | None, include_archived: bool) -> dict[str, Any]:
-        page, next_page = self.world.environment_page(limit=limit, cursor=cursor, include_archived=include_archived)
+    def _environment_page(self, **wanted: Any) -> dict[str, Any]:
+        page, next_page = self.world.environment_page(**wanted)
         return {"data": [_environment_body(environment) for environment in page], "next_page": next_page}
 
     async def _environment(self, asked: Asked) -> object:

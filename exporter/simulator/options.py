@@ -58,6 +58,11 @@ class Options:
     prefix: str = "/v1"
     """Read once, when the app is made; everything else at each request."""
     api_key: str = "sk-ant-api03-simulated"
+    """Of the whole organisation: where environments are in workspaces, a call with it has to name one."""
+    workspace_by_api_key: dict[str, str] = field(default_factory=dict)
+    """Further API keys, each of one workspace."""
+    unnamed_workspace_status: Literal[400, 403] = 400
+    """For a call with the organisation's key that names none."""
     accepted: dict[Call, frozenset[Credential]] = field(default_factory=documented_credentials)
     accepted_by_environment: dict[str, dict[Call, frozenset[Credential]]] = field(default_factory=dict)
     refusal_status: Literal[401, 403] = 403
@@ -85,13 +90,17 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """One request. `at` is on the world's clock; `credentials` are the kinds presented, known ones only."""
+    """One request. `at` is on the world's clock; `credentials` are the kinds presented, known ones only.
+
+    `workspace_id` is the one that the call names, empty for none.
+    """
 
     at: float
     environment_id: str | None
     call: Call
     query: dict[str, str]
     credentials: tuple[Credential, ...]
+    workspace_id: str = ""
 
 
 class Calls:

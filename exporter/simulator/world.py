@@ -32,6 +32,7 @@ class World:
         self._record_limit = record_limit
         self._environment_by_id: dict[str, Environment] = {}
         self._owner_by_key: dict[str, str] = {}
+        self._workspace_by_environment: dict[str, str] = {}
 
     def time(self) -> float:
         # Microseconds are what the wire can carry: durations of what is sent equal durations of what is recorded.
@@ -65,6 +66,18 @@ class World:
         """Every environment, in the order of creation, archived ones included."""
         return tuple(self._environment_by_id.values())
 
+    def place(self, workspace_id: str, *environment_ids: str) -> None:
+        """Put environments into a workspace. Without any such call the organisation has no workspaces."""
+        for environment_id in environment_ids:
+            self._workspace_by_environment[environment_id] = workspace_id
+
+    def workspaces(self) -> frozenset[str]:
+        return frozenset(self._workspace_by_environment.values())
+
+    def workspace_of(self, environment_id: str) -> str:
+        """Return the workspace of an environment, deleted ones included; empty for none."""
+        return self._workspace_by_environment.get(environment_id, "")
+
     def owner(self, key: str) -> str | None:
         """Return the environment a key was issued for, even if that has been deleted since."""
         return self._owner_by_key.get(key)
@@ -77,16 +90,22 @@ class World:
         del self._environment_by_id[environment_id]
 
     def environment_page(
-        self, *, limit: int | None = None, cursor: str | None = None, include_archived: bool = False
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        include_archived: bool = False,
+        workspace_id: str | None = None,
     ) -> tuple[tuple[Environment, ...], str | None]:
-        """One page, newest first. The cursor is the id of the last environment shown."""
+        """One page, newest first; of one workspace, or of all where it is None. The cursor is the id of the last environment shown."""
         size = 20 if limit is None else limit
         if not 1 <= size <= 1000:  # noqa: PLR2004 - the documented bounds
             raise Invalid("limit: must be between 1 and 1000")
         newest_first = [
             environment
             for environment in reversed(self.environments())
-            if include_archived or environment.archived_at is None
+            if (include_archived or environment.archived_at is None)
+            and workspace_id in {None, self.workspace_of(environment.id)}
         ]
         start = 0
         if cursor is not None:

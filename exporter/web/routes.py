@@ -43,7 +43,7 @@ NO_SUCH_ITEMS = "The items need exactly one target: the id or name of an environ
 UNKNOWN_TARGET = "The probe needs exactly one target: the id or name of an environment that /sd lists.\n"
 BUSY = "Too many scrapes at once; --web.max-requests sets how many are served.\n"
 LIFECYCLE_OFF = "Reloading over HTTP is off; --web.enable-lifecycle allows it.\n"
-UNDISCOVERED = "The organisation's environments have not been listed yet.\n"
+UNLISTED = "The environments have not been listed yet{}, and a part of them must not be taken for the whole.\n"
 TAKEN_PATHS = frozenset({"/probe", "/sd", "/items", "/-/healthy", "/-/ready", "/-/reload"})
 """The routes besides the metrics and the status page."""
 SECURITY_HEADERS = {
@@ -83,7 +83,7 @@ class WebSettings:
 class Parts:
     """What the routes call. `settle`: waits until the environments are known, at most the seconds it is given.
 
-    `discovered`: whether the environments are known. `reload`: reads the configuration again and returns its problems, none when
+    `unlisted`: the workspaces whose environments are not known yet. `reload`: reads the configuration again and returns its problems, none when
     it is in force. `status`: what the status page says about the exporter itself.
     """
 
@@ -94,7 +94,7 @@ class Parts:
     scraper: Scraper
     registry: CollectorRegistry
     settle: Callable[[float], Awaitable[None]]
-    discovered: Callable[[], bool]
+    unlisted: Callable[[], Sequence[str]]
     reload: Callable[[], Awaitable[tuple[str, ...]]]
     status: Callable[[], status_page.Status]
 
@@ -136,8 +136,9 @@ class Routes:
 
     async def service_discovery(self, _: Request) -> Response:
         await self._parts.settle(self._parts.config().scrape.timeout_s)
-        if not self._parts.discovered():
-            return PlainTextResponse(UNDISCOVERED, 503)
+        if unlisted := self._parts.unlisted():
+            names = ", ".join(filter(None, unlisted))
+            return PlainTextResponse(UNLISTED.format(f" in {names}" if names else ""), 503)
         groups = [_target_group(reader, self._parts.web) for reader in self._parts.roster.readers]
         return Response(json.dumps(groups), media_type="application/json")
 
@@ -197,7 +198,9 @@ class Routes:
         parts = self._parts
         timeout_s = scrape_timeout_s(request.headers.get(TIMEOUT_HEADER), parts.config())
         started = parts.clock.monotonic()
-        await parts.settle(timeout_s)
+        await parts.settle(
+            timeout_s / 2
+        )  # a workspace that hangs must leave time to read the environments of the others
         wanted = Wanted(
             accept=request.headers.get("accept", ""),
             accept_encoding=request.headers.get("accept-encoding", ""),
@@ -275,6 +278,7 @@ def _target_group(reader: EnvironmentReader, web: WebSettings) -> dict[str, obje
         f"{prefix}environment_id": environment.id,
         f"{prefix}environment_name": environment.name,
         f"{prefix}worker_mode": environment.worker_mode,
+        f"{prefix}workspace_id": environment.workspace_id,
     }
     if web.route_prefix:
         labels["__metrics_path__"] = f"{web.route_prefix}/probe"

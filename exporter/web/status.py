@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter import __version__
-from exporter.web.status_page import BudgetStatus, DiscoveryStatus, Status
+from exporter.web.status_page import BudgetStatus, DiscoveryFailure, DiscoveryStatus, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from exporter.api.tls_reload import ConnectOptionsSource
     from exporter.clock import Clock
     from exporter.config.reload import ReloadingConfig
-    from exporter.environments.discovery import DiscoveryLoop
+    from exporter.environments.discovery import Discovery
     from exporter.web.web_config_reload import ReloadingWebConfig
 
 
@@ -28,7 +28,7 @@ class StatusSource:
     clock: Clock
     config: ReloadingConfig
     budget: Budget
-    discovery: DiscoveryLoop
+    discovery: Discovery
     connect_options: ConnectOptionsSource
     web_config: ReloadingWebConfig
 
@@ -57,11 +57,22 @@ class StatusSource:
     def _discovery(self) -> DiscoveryStatus | None:
         if not self.config.current.discovery.enabled:
             return None
-        discovery = self.discovery.discovery
+        listings, now = self.discovery.listings, self.clock.monotonic()
+        listed = any(listing.found is not None for listing in listings)
         return DiscoveryStatus(
-            found=None if discovery.found is None else len(discovery.found),
+            found=len(self.discovery.environments) if listed else None,
             due_in_s=self.discovery.due_in_s,
-            problem=discovery.problem,
+            workspaces=len(listings),
+            failures=tuple(
+                DiscoveryFailure(
+                    workspace_id=listing.workspace_id,
+                    problem=listing.problem,
+                    kept=None if listing.found is None else len(listing.found),
+                    listed_ago_s=now - listing.found_at,
+                )
+                for listing in listings
+                if listing.problem is not None
+            ),
         )
 
     def _stale_files(self) -> Iterator[str]:

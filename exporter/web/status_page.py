@@ -34,12 +34,26 @@ class BudgetStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoveryFailure:
+    """A workspace that cannot be listed now. `kept`: how many environments are known of it from the last time, None if there was none.
+
+    `workspace_id` is empty where calls name no workspace. `listed_ago_s`: how long ago that last time was.
+    """
+
+    workspace_id: str
+    problem: str
+    kept: int | None
+    listed_ago_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DiscoveryStatus:
     """`found`: number of environments, None before the first answer. `due_in_s`: time until the next call."""
 
     found: int | None
     due_in_s: float
-    problem: str | None = None
+    workspaces: int = 1
+    failures: tuple[DiscoveryFailure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,9 +115,18 @@ def _discovery(discovery: DiscoveryStatus | None) -> Iterator[str]:
         yield "off"
         return
     found = "nothing found yet" if discovery.found is None else f"{discovery.found:,} found"
-    yield f"{found}, next in {span(discovery.due_in_s)}"
-    if discovery.problem is not None:
-        yield tag("b", discovery.problem, class_="bad")
+    among = f" in {discovery.workspaces:,} workspaces" if discovery.workspaces > 1 else ""
+    yield f"{found}{among}, next in {span(discovery.due_in_s)}"
+    for failure in discovery.failures:
+        named = f"{failure.workspace_id}: " if failure.workspace_id else ""
+        yield tag("b", f"{named}{failure.problem}", class_="bad")
+        yield _kept(failure)
+
+
+def _kept(failure: DiscoveryFailure) -> str:
+    if failure.kept is None:
+        return "never listed: its environments are not known, and service discovery answers 503"
+    return f"listed {span(failure.listed_ago_s)} ago: the {failure.kept:,} found then are kept"
 
 
 def _fact(name: str, *values: str) -> Markup:
@@ -138,7 +161,12 @@ def _row(snapshot: Snapshot, status: Status, link_base: str, wall: float, monoto
     environment = snapshot.environment
     link = tag("a", environment.name, href=f"{link_base}probe?target={quote(environment.id, safe='')}")
     cells = [
-        tag("th", link, tag("small", environment.id), scope="row"),
+        tag(
+            "th",
+            link,
+            *(tag("small", each) for each in (environment.id, environment.workspace_id) if each),
+            scope="row",
+        ),
         _text_cell("State", _state(snapshot, wall, monotonic)),
         *_numbers(snapshot.queue),
         _text_cell("Work listed", _listed(snapshot, link_base if status.items_shown else None, wall, monotonic)),

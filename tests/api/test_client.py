@@ -24,6 +24,7 @@ from exporter.api.client import (
     ApiError,
     EnvironmentsApi,
     WorkApi,
+    WorkspaceMissing,
     retry_after_s,
 )
 from exporter.api.httpx_transport import ConnectOptions, HttpxTransport, tls_context
@@ -307,8 +308,9 @@ async def test_one_read_sends_a_bounded_number_of_calls_whatever_goes_wrong(*, r
 
 async def test_each_call_says_what_the_api_needs_and_no_more() -> None:
     around, script = Surroundings(), Script([answer(), answer(body=PAGE), answer(body=PAGE)])
-    around.change(workspace_id="wrkspc_1", query={"beta": "true"}, timeout_s=3.0)
-    api = work_api(around, script)
+    around.change(workspace_id="wrkspc_of_others", query={"beta": "true"}, timeout_s=3.0)
+    key = EnvSecret("ENVIRONMENT_KEY", ENVIRON)
+    api = WorkApi(ENVIRONMENT_ID, around.context, script, environment_key=key, workspace_id="wrkspc_1")
     await api.stats(STATS_CALL)
     await api.page(None, 1000, LIST_CALL)
     await api.page("a/b?c", 100, LIST_CALL)
@@ -352,6 +354,58 @@ async def test_the_directory_takes_the_api_key_alone() -> None:
     assert script.sent[0].url == f"{BASE_URL}/environments"
     assert script.sent[0].query == {"limit": "100", "page": "c"}
     assert script.sent[0].credentials == BY_API_KEY
+    assert "anthropic-workspace-id" not in script.sent[0].headers
+
+
+async def test_the_directory_of_a_workspace_names_it_and_knows_whose_environments_it_has() -> None:
+    around, script = Surroundings(), Script([answer(body=b'{"data":[{"id":"env_a","config":{"type":"self_hosted"}}]}')])
+    reading = await EnvironmentsApi(around.context, script, workspace_id="wrkspc_1").page(None, 100, STATS_CALL)
+    assert [each.workspace_id for each in reading.value.environments] == ["wrkspc_1"]
+    assert script.sent[0].headers["anthropic-workspace-id"] == "wrkspc_1"
+
+
+async def test_what_one_workspace_has_told_is_news_from_another() -> None:
+    around, script = Surroundings(), Script([answer(body=b'{"data":[],"next_page":7}')])
+    for workspace_id in ("wrkspc_1", "wrkspc_2", "wrkspc_1"):
+        with pytest.raises(ApiError):
+            await EnvironmentsApi(around.context, script, workspace_id=workspace_id).page(None, 100, STATS_CALL)
+    assert around.observer.drifted == ["next_page", "next_page"]
+
+
+ASKS_FOR_WORKSPACE = (
+    b'{"type":"error","error":{"type":"invalid_request_error","message":"Anthropic-Workspace-Id: required"}}'
+)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+async def test_a_refusal_for_want_of_a_workspace_has_a_sentence_of_its_own(status: int) -> None:
+    around, script = Surroundings(), Script([answer(status, body=ASKS_FOR_WORKSPACE)])
+    for read in (work_api(around, script, environment_key=False).page, EnvironmentsApi(around.context, script).page):
+        with pytest.raises(WorkspaceMissing) as caught:
+            await read(None, 100, LIST_CALL)
+        assert caught.value.reason == ("bad_request" if status == 400 else "auth")
+        assert str(caught.value) == (
+            f"the API answered {status} because the call names no workspace: set api.workspace_id or discovery.workspaces"
+        )
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+async def test_an_api_key_that_lacks_a_workspace_leads_to_the_environments_own(status: int) -> None:
+    around, script = Surroundings(), Script([answer(status, body=ASKS_FOR_WORKSPACE), answer()])
+    api = work_api(around, script)
+    assert [await outcome_of(api) for _ in range(2)] == [None, None]
+    assert [each.credentials for each in script.sent] == [BY_API_KEY, BY_ENVIRONMENT_KEY, BY_ENVIRONMENT_KEY]
+
+
+@pytest.mark.parametrize(
+    ("workspace_id", "status", "body"),
+    [("wrkspc_1", 403, ASKS_FOR_WORKSPACE), ("", 404, ASKS_FOR_WORKSPACE), ("", 403, b"workspace"), ("", 400, b"{}")],
+)
+async def test_any_other_refusal_is_a_plain_one(workspace_id: str, status: int, body: bytes) -> None:
+    around, script = Surroundings(), Script([answer(status, body=body)])
+    with pytest.raises(ApiError) as caught:
+        await EnvironmentsApi(around.context, script, workspace_id=workspace_id).page(None, 100, STATS_CALL)
+    assert (type(caught.value), str(caught.value)) == (ApiError, f"the API answered {status}")
 
 
 async def test_the_directory_cannot_be_read_without_an_api_key() -> None:

@@ -23,6 +23,7 @@ from exporter.api.wire import (
     parse_environment_page,
     parse_stats,
     parse_work_page,
+    speaks_of_workspaces,
 )
 from exporter.config.model import ENVIRONMENT_ID, NAME_LENGTH_LIMIT
 
@@ -615,3 +616,33 @@ def test_an_id_enters_a_path_only_if_it_cannot_change_it(identifier: str, *, saf
 def test_values_read_are_finite(number: float) -> None:
     outcome = parse_anything("stats", encoded(STATS | {"depth": number, "oldest_queued_at": number}))
     assert isinstance(outcome, WireError) or math.isfinite(outcome.depth)  # type: ignore[attr-defined]  # WorkStats
+
+
+# ---- refusals
+
+
+@pytest.mark.parametrize("message", ["anthropic-workspace-id: required", "name a Workspace"])
+def test_a_refusal_may_be_about_the_workspace(message: str) -> None:
+    assert speaks_of_workspaces(encoded({"type": "error", "error": {"type": "x", "message": message}}))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"workspace",
+        b"[]",
+        encoded({"error": "workspace"}),
+        encoded({"error": {"type": "workspace"}}),
+        encoded({"error": {"message": ["workspace"]}}),
+        encoded({"error": {"message": "missing or unknown credential"}, "workspace": 1}),
+    ],
+)
+def test_any_other_answer_says_nothing_of_workspaces(body: bytes) -> None:
+    assert not speaks_of_workspaces(body)
+
+
+def test_an_environment_knows_the_workspace_whose_list_it_stands_in() -> None:
+    body = encoded(GOOD["environments"])
+    pages = [parse_environment_page(body, workspace_id="wrkspc_1"), parse_environment_page(body)]
+    assert [[each.workspace_id for each in page.environments] for page in pages] == [["wrkspc_1"], [""]]

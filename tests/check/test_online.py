@@ -7,13 +7,13 @@ import os
 import re
 import subprocess
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 import pytest
 
 from exporter.app import App, Settings
-from exporter.check.remedies import CLOUD, NO_LIST, REMEDY_BY_REASON, RENEW_BY_CREDENTIAL, UNFINISHED
+from exporter.check.remedies import CLOUD, NO_LIST, NO_WORKSPACE, REMEDY_BY_REASON, RENEW_BY_CREDENTIAL, UNFINISHED
 from exporter.clock import Clock
 from exporter.config.load import load
 from exporter.log import Log
@@ -129,7 +129,7 @@ def test_a_wrong_api_key_is_a_fault_even_where_the_environments_own_keys_suffice
     (tmp_path / "api-key").write_text("revoked\n")
     report = checked(config)
     assert set(remedies(report).values()) == {(RENEW_BY_CREDENTIAL["api_key"],)}
-    assert without_times(report)[0] == "environments: API key is refused (401); only discovery needs it, and it is off"
+    assert without_times(report)[0] == "environments: API key is refused (401); discovery does not need it"
 
 
 def test_an_api_key_that_serves_discovery_alone_is_no_fault(simulator: Running, tmp_path: Path) -> None:
@@ -183,7 +183,51 @@ def test_discovered_environments_are_checked_too(tmp_path: Path) -> None:
         assert checked(config).fine
         simulator.faults.inject("status-401", call="environments")
         report = checked(config)
-        assert (report.fine, report.environment_list.remedies()) == (False, (RENEW_BY_CREDENTIAL["api_key"],))
+        assert (report.fine, [each.remedies() for each in report.environment_lists]) == (
+            False,
+            [(RENEW_BY_CREDENTIAL["api_key"],)],
+        )
+
+
+def test_every_workspace_is_checked_and_every_environment_in_its_own(simulator: Running, tmp_path: Path) -> None:
+    for number in range(3):
+        simulator.world.place(f"wrkspc_{number}", f"env_{number}")
+    simulator.options.accepted[Call.LIST] = ORGANISATION | ENVIRONMENT
+    config = write_config(tmp_path, simulator)
+    (configured, *_) = json.loads(config.read_text())["environments"]
+    changed(
+        config,
+        environments=[{**configured, "workspace_id": "wrkspc_0"}],
+        discovery={"enabled": True, "workspaces": ["wrkspc_1", "wrkspc_2"]},
+    )
+    report = checked(config)
+    assert report.fine, without_times(report)
+    assert [line for line in without_times(report) if not line.startswith(" ")] == [
+        *(f"environments of wrkspc_{number}: API key works (N ms): 1 self-hosted, 0 other" for number in (1, 2, 0)),
+        "ok: name-0 (env_0)",
+        "ok: name-1 (env_1)",
+        "ok: name-2 (env_2)",
+        "clock: in step with the API's",
+        "3 of 3 environments can be exported in full",
+    ]
+    simulator.faults.inject("status-403", call="environments", workspace_id="wrkspc_2")
+    lines = without_times(checked(config))
+    assert "FAILED: environments of wrkspc_2: API key is refused (403)" in lines
+    assert "2 of 2 environments can be exported in full" in lines
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_an_organisations_key_without_a_workspace_gets_its_own_sentence(
+    simulator: Running, tmp_path: Path, status: Literal[400, 403]
+) -> None:
+    simulator.world.place("wrkspc_1", "env_0", "env_1", "env_2")
+    simulator.options.unnamed_workspace_status = status
+    config = changed(write_config(tmp_path, simulator), discovery={"enabled": True})
+    report = checked(config)
+    assert [each.remedies() for each in report.environment_lists] == [(NO_WORKSPACE,)]
+    assert set(remedies(report).values()) == {(NO_WORKSPACE,)}
+    api = {**json.loads(config.read_text())["api"], "workspace_id": "wrkspc_1"}
+    assert checked(changed(config, api=api)).fine
 
 
 def test_without_listing_no_list_is_called(simulator: Running, tmp_path: Path) -> None:

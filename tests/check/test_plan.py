@@ -72,6 +72,15 @@ def test_stats_beyond_max_age_are_warned_about() -> None:
     )
 
 
+def test_every_workspace_costs_a_call_and_every_full_page_one_more() -> None:
+    settings = replace(config(), discovery=DiscoveryConfig(enabled=True, interval_s=60, workspaces=("a", "b", "c")))
+    expected = "environments: {}, and those that discovery finds in 3 workspaces every 1m, which are not counted here"
+    for environments, calls in ((0, 3), (6, 3), (100, 3), (101, 4), (301, 6)):
+        made = plan(settings, environments=environments)
+        assert made.lines()[1] == expected.format(environments)
+        assert [row.environments_calls for row in made.rows] == [calls] * 3
+
+
 def test_a_budget_of_one_call_that_discovery_eats_is_said_to_read_nothing() -> None:
     (first, *_) = plan(config(per_minute=1, discovery_s=1.0, listing=False), environments=5).warnings()
     assert first == (

@@ -11,6 +11,7 @@ from exporter.check.remedies import (
     CLOUD,
     NO_LIST,
     NO_STATS,
+    NO_WORKSPACE,
     REMEDY_BY_REASON,
     RENEW_BY_CREDENTIAL,
     UNFINISHED,
@@ -23,7 +24,8 @@ def test_every_reason_and_every_credential_has_a_remedy() -> None:
 
 
 @pytest.mark.parametrize(
-    "remedy", [*REMEDY_BY_REASON.values(), *RENEW_BY_CREDENTIAL.values(), CLOUD, NO_LIST, NO_STATS, UNFINISHED]
+    "remedy",
+    [*REMEDY_BY_REASON.values(), *RENEW_BY_CREDENTIAL.values(), CLOUD, NO_LIST, NO_STATS, NO_WORKSPACE, UNFINISHED],
 )
 def test_a_remedy_is_a_sentence(remedy: str) -> None:
     assert remedy[0].isupper()

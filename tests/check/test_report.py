@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.check.remedies import NO_LIST, NO_STATS, REMEDY_BY_REASON, RENEW_BY_CREDENTIAL, UNFINISHED
+from exporter.check.remedies import NO_LIST, NO_STATS, NO_WORKSPACE, REMEDY_BY_REASON, RENEW_BY_CREDENTIAL, UNFINISHED
 from exporter.check.report import EnvironmentList, EnvironmentReport, ItemCount, Report, Trial
 from exporter.environments.snapshot import Environment
 
@@ -78,10 +79,44 @@ def test_a_check_that_the_budget_ended_is_no_success() -> None:
 
 
 def test_nothing_to_check_is_no_success() -> None:
-    environment_list = EnvironmentList(trial=None, needed=False)
-    report = Report(environment_list=environment_list, environments=(), server_ahead_s=None)
+    report = Report(environment_lists=(), environments=(), server_ahead_s=None)
     assert not report.fine
     assert list(report.lines()) == ["0 of 0 environments can be exported in full"]
+
+
+WITHOUT_WORKSPACE = (
+    Trial("stats", "api_key", 0.01, "bad_request", 400, lacks_workspace=True),
+    Trial("list", "api_key", 0.01, "bad_request", 400, lacks_workspace=True),
+)
+
+
+def test_a_key_of_the_organisation_without_a_workspace_has_a_sentence_of_its_own() -> None:
+    assert environment_report(*WITHOUT_WORKSPACE).remedies() == (NO_WORKSPACE,)
+    own_key = (trial("stats", "environment_key"), trial("list", "environment_key"))
+    assert environment_report(*WITHOUT_WORKSPACE, *own_key).remedies() == (NO_WORKSPACE,)
+
+
+def test_a_missing_workspace_hides_no_other_fault() -> None:
+    revoked = (trial("stats", "environment_key", "auth"), trial("list", "environment_key", "auth"))
+    found = environment_report(*WITHOUT_WORKSPACE, *revoked).remedies()
+    assert found == (NO_WORKSPACE, RENEW_BY_CREDENTIAL["environment_key"])
+
+
+def test_each_workspaces_list_has_its_line_and_its_remedy() -> None:
+    lists = (
+        EnvironmentList(workspace_id="wrkspc_1", trial=trial("environments", "api_key"), needed=True, self_hosted=2),
+        EnvironmentList(workspace_id="wrkspc_2", trial=trial("environments", "api_key", "auth"), needed=True),
+        EnvironmentList(workspace_id="wrkspc_3", trial=trial("environments", "api_key", "server"), needed=False),
+        EnvironmentList(workspace_id="", trial=replace(WITHOUT_WORKSPACE[0], source="environments"), needed=True),
+    )
+    assert [line for each in lists for line in each.lines()] == [
+        "environments of wrkspc_1: API key works (10 ms): 2 self-hosted, 0 other",
+        "FAILED: environments of wrkspc_2: API key is refused (403)",
+        f"  remedy: {RENEW_BY_CREDENTIAL['api_key']}",
+        "environments of wrkspc_3: API key fails: server; discovery does not need it",
+        "FAILED: environments: API key fails: bad_request (400)",
+        f"  remedy: {NO_WORKSPACE}",
+    ]
 
 
 def test_a_list_that_was_counted_in_part_says_so() -> None:

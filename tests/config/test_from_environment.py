@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.config.from_environment import from_environment
-from exporter.config.model import ApiConfig, Config, ConfigError, DiscoveryConfig, EnvironmentConfig
+from exporter.config.model import (
+    WORKSPACE_ID_EXPECTED,
+    ApiConfig,
+    Config,
+    ConfigError,
+    DiscoveryConfig,
+    EnvironmentConfig,
+)
 from exporter.config.secret import Secret
 from tests.config.parsing import CANARY, OTHER_THAN_VISIBLE, secrets, without_secrets
 
@@ -95,7 +102,7 @@ def test_an_api_key_goes_before_an_auth_token() -> None:
             [
                 f"ANTHROPIC_ENVIRONMENT_ID: {ID}, several separated by commas",
                 "ANTHROPIC_BASE_URL: an address must not carry credentials",
-                "ANTHROPIC_WORKSPACE_ID: expected visible ASCII characters, as in a header",
+                f"ANTHROPIC_WORKSPACE_ID: expected {WORKSPACE_ID_EXPECTED}",
             ],
         ),
     ],

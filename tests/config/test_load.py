@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from exporter.config.load import keys, load
 from exporter.config.model import (
+    WORKSPACE_ID_EXPECTED,
     ApiConfig,
     Config,
     ConfigError,
@@ -71,7 +72,7 @@ def test_a_file_that_says_nothing_else_has_the_documented_defaults() -> None:
             ),
             wait_objective_s=120.0,
         ),
-        discovery=DiscoveryConfig(enabled=False, interval_s=300.0),
+        discovery=DiscoveryConfig(enabled=False, interval_s=300.0, workspaces=()),
         environments=(EnvironmentConfig(id="env_a", name="env_a", environment_key=None, worker_mode="unknown"),),
     )
 
@@ -97,10 +98,10 @@ api:
 scrape: {timeout: 0s, timeout_offset: 0s, min_interval: 0s, max_age: 1d}
 listing: {enabled: false, page_size: 1, resync_interval: 1500ms}
 work: {heartbeat_overdue: 2m, duration_buckets: [0.5, 1, 1e2], wait_objective: 1m}
-discovery: {enabled: yes, interval: 1w}
+discovery: {enabled: yes, interval: 1w, workspaces: [wrkspc_1, wrkspc_2]}
 environments:
   - {id: env_011CZkZ9X2dpNyB7HsEFoRfW, name: " Köln (production) ", environment_key_env: KEY, worker_mode: always_on}
-  - {id: env_b, worker_mode: webhook, wait_objective: 0s}
+  - {id: env_b, worker_mode: webhook, workspace_id: wrkspc_3, wait_objective: 0s}
 """
 
 
@@ -139,10 +140,12 @@ def test_every_key_reaches_its_field(tmp_path: Path) -> None:
         scrape=ScrapeConfig(timeout_s=math.inf, timeout_offset_s=0.0, min_interval_s=0.0, max_age_s=86_400.0),
         listing=ListingConfig(enabled=False, page_size=1, resync_interval_s=1.5),
         work=WorkConfig(heartbeat_overdue_s=120.0, duration_buckets=(0.5, 1.0, 100.0), wait_objective_s=60.0),
-        discovery=DiscoveryConfig(enabled=True, interval_s=604_800.0),
+        discovery=DiscoveryConfig(enabled=True, interval_s=604_800.0, workspaces=("wrkspc_1", "wrkspc_2")),
         environments=(
             EnvironmentConfig(id="env_011CZkZ9X2dpNyB7HsEFoRfW", name="Köln (production)", worker_mode="always_on"),
-            EnvironmentConfig(id="env_b", name="env_b", worker_mode="webhook", wait_objective_s=0.0),
+            EnvironmentConfig(
+                id="env_b", name="env_b", worker_mode="webhook", workspace_id="wrkspc_3", wait_objective_s=0.0
+            ),
         ),
     )
 
@@ -217,6 +220,23 @@ BAD_VALUES = [
     ("api: {version: 'a '}", "api.version: expected visible ASCII characters, as in a header"),
     ("api: {beta: ü}", "api.beta: expected visible ASCII characters, as in a header"),
     ('api: {workspace_id: "a\\r\\nx-api-key: b"}', "api.workspace_id: contains control characters"),
+    *(
+        (f"{section}: {value}", f"{place}: {problem}")
+        for section, place, wrap in (("api", "api.workspace_id", "{{workspace_id: {}}}"), ("discovery", "discovery.workspaces[1]", "{{workspaces: [wrkspc_1, {}]}}"))
+        for given, problem in (
+            ("''", f"expected {WORKSPACE_ID_EXPECTED}"),
+            ("wrkspc 1", f"expected {WORKSPACE_ID_EXPECTED}"),
+            ("'wrkspc_1, wrkspc_2'", f"expected {WORKSPACE_ID_EXPECTED}"),
+            ("sk-ant-canary4f3a9c", f"expected {WORKSPACE_ID_EXPECTED}"),
+            ("w" * 129, f"expected {WORKSPACE_ID_EXPECTED}"),
+            ("1", f"expected {WORKSPACE_ID_EXPECTED}, not a number: put it in quotes"),
+            (r'"wrkspc_1\nx-api-key: b"', "contains control characters"),
+        )
+        for value in (wrap.format(given),)
+    ),
+    ("discovery: {workspaces: wrkspc_1}", "discovery.workspaces: expected a list, not text"),
+    ("discovery: {workspaces: [null]}", f"discovery.workspaces[0]: expected {WORKSPACE_ID_EXPECTED}, not null: put it in quotes"),
+    ("discovery: {workspaces: [a, b, a]}", "discovery.workspaces[2]: the same as discovery.workspaces[0]"),
     ("api: {query: [beta]}", "api.query: expected a mapping of keys, not a list"),
     ("api: {query: {beta: true}}", "api.query.beta: expected text, not true or false: put it in quotes"),
     ("api: {query: {beta: {a: b}}}", "api.query.beta: expected text, not a mapping"),
@@ -266,6 +286,19 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_bad_value_is_refused_with_its_place_and_its_rule(directory: Path, text: str, problem: str) -> None:
     environ = ENVIRON | {"EMPTY": "", "SPACED": f"{CANARY} "}
     assert problems(f"{text}\n{ENVIRONMENT}", directory, environ) == [problem.replace("DIR", str(directory))]
+
+
+def test_every_bad_workspace_is_named_with_its_own_place() -> None:
+    text = """
+discovery: {workspaces: [wrkspc_1, "", wrkspc_2, wrkspc_1, wrkspc_2]}
+environments: [{id: env_a, environment_key_env: KEY, workspace_id: "a b"}]
+"""
+    assert problems(text) == [
+        f"discovery.workspaces[1]: expected {WORKSPACE_ID_EXPECTED}",
+        "discovery.workspaces[3]: the same as discovery.workspaces[0]",
+        "discovery.workspaces[4]: the same as discovery.workspaces[2]",
+        f"environments[0].workspace_id: expected {WORKSPACE_ID_EXPECTED}",
+    ]
 
 
 def test_certificate_files_without_permission_are_named(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

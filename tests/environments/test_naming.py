@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,14 +40,30 @@ def test_environments_of_the_file_come_first_with_what_the_file_says_of_them() -
         work=WorkConfig(wait_objective_s=60),
         environments=(
             EnvironmentConfig(id="env_1", name="one", worker_mode="webhook", wait_objective_s=30),
-            EnvironmentConfig(id="env_2", name="two"),
+            EnvironmentConfig(id="env_2", name="two", workspace_id="wrkspc_2"),
         ),
     )
-    assert name_environments(config, [remote("1", "uno"), remote("3", "three")]) == (
+    found = [replace(remote(*each), workspace_id="wrkspc_3") for each in (("1", "uno"), ("3", "three"))]
+    assert name_environments(config, found) == (
         Environment(id="env_1", name="one", worker_mode="webhook", workspace_id="wrkspc_1", wait_objective_s=30),
-        Environment(id="env_2", name="two", workspace_id="wrkspc_1", wait_objective_s=60),
-        Environment(id="env_3", name="three", origin="discovery", workspace_id="wrkspc_1", wait_objective_s=60),
+        Environment(id="env_2", name="two", workspace_id="wrkspc_2", wait_objective_s=60),
+        Environment(id="env_3", name="three", origin="discovery", workspace_id="wrkspc_3", wait_objective_s=60),
     )
+
+
+@pytest.mark.parametrize(
+    ("own", "of_api", "expected"),
+    [("wrkspc_1", "wrkspc_2", "wrkspc_1"), (None, "wrkspc_2", "wrkspc_2"), (None, None, "wrkspc_3")],
+)
+def test_the_files_workspace_wins_and_where_it_names_none_the_list_knows_it(
+    own: str | None, of_api: str | None, expected: str
+) -> None:
+    config = Config(
+        api=ApiConfig(workspace_id=of_api),
+        environments=(EnvironmentConfig(id="env_1", name="one", workspace_id=own),),
+    )
+    (environment,) = name_environments(config, [replace(remote("1", "uno"), workspace_id="wrkspc_3")])
+    assert (environment.name, environment.origin, environment.workspace_id) == ("one", "config", expected)
 
 
 def test_an_objective_of_0_is_one() -> None:

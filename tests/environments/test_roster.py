@@ -88,6 +88,27 @@ def test_another_key_of_one_environment_begins_that_one_anew() -> None:
     assert roster.readers[1] is two
 
 
+def test_a_workspace_of_its_own_begins_one_environment_anew_and_keeps_it_whatever_the_others_is() -> None:
+    roster = roster_of(CONFIG)
+    one, two = roster.readers
+    moved = replace(
+        CONFIG, environments=(replace(CONFIG.environments[0], workspace_id="wrkspc_1"), CONFIG.environments[1])
+    )
+    assert roster.apply(moved, ()) == [one]
+    one = roster.readers[0]
+    assert roster.apply(replace(moved, api=replace(moved.api, workspace_id="wrkspc_2")), ()) == [two]
+    assert roster.readers[0] is one
+    assert [reader.environment.workspace_id for reader in roster.readers] == ["wrkspc_1", "wrkspc_2"]
+
+
+def test_a_found_environment_that_has_moved_to_another_workspace_begins_anew() -> None:
+    roster = roster_of(Config())
+    found = RemoteEnvironment("env_3", "three", self_hosted=True, archived=False, workspace_id="wrkspc_1")
+    roster.apply(Config(), [found])
+    (before,) = roster.readers
+    assert roster.apply(Config(), [replace(found, workspace_id="wrkspc_2")]) == [before]
+
+
 def test_a_changed_budget_keeps_every_reader() -> None:
     roster = roster_of(CONFIG)
     before = roster.readers

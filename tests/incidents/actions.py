@@ -56,10 +56,11 @@ def answer(
     call: str | None = None,
     share: float = 1.0,
     retry_after_s: int | None = None,
+    workspace_id: str | None = None,
 ) -> Callable[[Stage], Awaitable[None]]:
     """Let the network answer this instead of the API: a status, `timeout` or `connect`."""
     environment_id = None if site is None else f"env_{site}"
-    trouble = Trouble(what, environment_id, call, share, retry_after_s)
+    trouble = Trouble(what, environment_id, call, share, retry_after_s, workspace_id)
     return _at_once(lambda stage: stage.network.troubles.append(trouble))
 
 

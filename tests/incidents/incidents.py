@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tests.incidents.actions import (
@@ -331,6 +331,23 @@ INCIDENTS: Final = (
         ),
         ends=130,
         told=("DiscoveryFailing warning auth",),
+    ),
+    Incident(
+        name="one_workspace_refused",
+        title="Discovery is refused in one workspace of three, and fails once in all of them",
+        play=Play(
+            sites=tuple(replace(each, workspace_id=f"wrkspc_{each.name}") for each in (SHORT, CALM, LONG)),
+            exporters=(Exporter(discovery=True, workspaces=("wrkspc_short", "wrkspc_calm", "wrkspc_long")),),
+            minutes=130,
+            events=(
+                (3, answer(500, call="environments")),
+                (7, recover()),
+                (50, answer(403, call="environments", workspace_id="wrkspc_calm")),
+                (110, recover()),
+            ),
+        ),
+        ends=110,
+        told=("DiscoveryFailing warning wrkspc_calm",),
     ),
     Incident(
         name="clock_ahead",

@@ -56,6 +56,7 @@ class Site:
     workers: int = 8
     run_min: tuple[float, float] = (0.2, 0.8)
     worker_mode: str = "always_on"
+    workspace_id: str = ""
     has_key: bool = True
     scene: Mapping[str, object] = field(default_factory=dict)
 
@@ -75,11 +76,12 @@ class Site:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exporter:
-    """One exporter of the deployment. `sites`: the environments in its file, None: all."""
+    """One exporter of the deployment. `sites`: the environments in its file, None: all. `workspaces`: those that it discovers."""
 
     instance: str = "exporter-0:9831"
     sites: tuple[str, ...] | None = None
     discovery: bool = False
+    workspaces: tuple[str, ...] = ()
     requests_per_minute: int = 120
 
 
@@ -112,6 +114,13 @@ class LaboratoryCrew(Crew):
             worker.step = self._poll
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    environment_id: str | None
+    call: str
+    workspace_id: str | None
+
+
 @dataclass(slots=True)
 class Trouble:
     """What the network answers instead of the API. `answer`: a status, or timeout, connect."""
@@ -121,11 +130,13 @@ class Trouble:
     call: str | None = None
     share: float = 1.0
     retry_after_s: int | None = None
+    workspace_id: str | None = None
 
-    def concerns(self, environment_id: str | None, call: str, dice: random.Random) -> bool:
+    def concerns(self, asked: _Asked, dice: random.Random) -> bool:
         return (
-            self.environment_id in {None, environment_id}
-            and self.call in {None, call}
+            self.environment_id in {None, asked.environment_id}
+            and self.workspace_id in {None, asked.workspace_id}
+            and self.call in {None, asked.call}
             and (self.share >= 1 or dice.random() < self.share)
         )
 
@@ -147,10 +158,13 @@ class Network:
         self.calls += 1
         path = urlsplit(url).path
         parts = path.split("/")
-        environment_id = parts[3] if len(parts) > 3 else None
-        call = {"stats": "stats", "work": "list"}.get(parts[-1], "environments")
+        asked = _Asked(
+            environment_id=parts[3] if len(parts) > 3 else None,
+            call={"stats": "stats", "work": "list"}.get(parts[-1], "environments"),
+            workspace_id=headers.get("anthropic-workspace-id"),
+        )
         for trouble in self.troubles:
-            if trouble.concerns(environment_id, call, self._dice):
+            if trouble.concerns(asked, self._dice):
                 return await self._failed(trouble, timeout_s)
         await asyncio.sleep(LATENCY_S)
         if any(key in value for value in headers.values() for key in self.revoked):
@@ -230,6 +244,8 @@ class Stage:
         self.crews: dict[str, LaboratoryCrew] = {}
         for site in sites:
             queue = self.world.add_environment(site.id, name=site.name, key=site.key)
+            if site.workspace_id:
+                self.world.place(site.workspace_id, site.id)
             crew = LaboratoryCrew(site.opening(), queue, random.Random(f"{seed} {site.id}"), self.true_time())  # noqa: S311
             crew.open()
             self.crews[site.name] = crew
@@ -328,13 +344,14 @@ class Stage:
                 requests_per_minute=exporter.requests_per_minute,
             ),
             scrape=ScrapeConfig(),
-            discovery=DiscoveryConfig(enabled=exporter.discovery),
+            discovery=DiscoveryConfig(enabled=exporter.discovery, workspaces=exporter.workspaces),
             environments=tuple(
                 EnvironmentConfig(
                     id=site.id,
                     name=site.name,
                     environment_key=EnvSecret(site.id, keys) if site.has_key else None,
                     worker_mode=site.worker_mode,  # type: ignore[arg-type]
+                    workspace_id=site.workspace_id or None,
                 )
                 for site in sites
             ),

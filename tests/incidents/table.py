@@ -20,7 +20,7 @@ DOCUMENTATION: Final = Path(__file__).parents[2] / "docs/alerts.md"
 BEGINS: Final = "<!-- the table of incidents: written by python -m tests.incidents -->\n"
 ENDS: Final = "<!-- end of the table of incidents -->"
 OUTCOMES: Final = Path(__file__).with_name("outcomes.json")
-SUBJECTS: Final = ("environment_name", "instance", "field", "reason", "source")
+SUBJECTS: Final = ("environment_name", "instance", "field", "workspace_id", "reason", "source")
 FEW: Final = 3
 WATCHDOG: Final = f"{rules.ALERT_PREFIX}Watchdog"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from itertools import product
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,11 +16,14 @@ from exporter.api.budget import Budget
 from exporter.api.client import REASONS, SOURCES
 from exporter.api.wire import DRIFT_FIELDS, WireError, parse_environment_page, parse_stats, parse_work_page
 from exporter.clock import Clock
+from exporter.environments.discovery import WorkspaceListing
 from exporter.metrics import catalogue
-from exporter.metrics.telemetry import REQUEST_BUCKETS_S, BudgetCollector, Telemetry
+from exporter.metrics.telemetry import REQUEST_BUCKETS_S, BudgetCollector, DiscoveryCollector, Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from exporter.api.client import Reason
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 PREFIX = "managed_agents_exporter_"
@@ -176,6 +180,61 @@ def test_registering_the_budget_takes_no_look_at_it(registry: CollectorRegistry)
     registry.register(BudgetCollector(budget, Clock(wall=no_clock, monotonic=no_clock)))
 
 
+def listing(workspace_id: str, *outcomes: Reason | None) -> WorkspaceListing:
+    """Return a workspace after these tries, one a minute; None is a success."""
+    made = WorkspaceListing(SimpleNamespace(workspace_id=workspace_id), SimpleNamespace())  # type: ignore[arg-type]  # nothing is asked
+    for minute, reason in enumerate(outcomes):
+        made.problem = reason
+        if reason is None:
+            made.found, made.succeeded_at = (), 60.0 * minute + 0.0004
+        else:
+            made.failures[reason] += 1
+    return made
+
+
+def discovery_errors(workspace_id: str, **counts: int) -> Series:
+    return {
+        key("discovery_errors_total", workspace_id=workspace_id, reason=reason): counts.get(reason, 0)
+        for reason in REASONS
+    }
+
+
+def test_each_workspace_shows_whether_and_when_it_was_listed_and_one_that_is_gone_shows_nothing(
+    registry: CollectorRegistry,
+) -> None:
+    listings = [
+        listing("new"),
+        listing("refused", "auth", "auth"),
+        listing("failing", None, None, "server"),
+        listing("back", None, "server", "timeout", None),
+    ]
+    registry.register(DiscoveryCollector(lambda: listings))
+    assert series_of(registry) == {
+        key("discovery_up", workspace_id="new"): 0,
+        key("discovery_up", workspace_id="refused"): 0,
+        key("discovery_up", workspace_id="failing"): 0,
+        key("discovery_up", workspace_id="back"): 1,
+        key("discovery_last_success_timestamp_seconds", workspace_id="failing"): 60,
+        key("discovery_last_success_timestamp_seconds", workspace_id="back"): 180,
+        **discovery_errors("new"),
+        **discovery_errors("refused", auth=2),
+        **discovery_errors("failing", server=1),
+        **discovery_errors("back", server=1, timeout=1),
+    }
+    listings.clear()
+    assert series_of(registry) == {}
+
+
+@pytest.mark.parametrize(
+    "metric", [catalogue.DISCOVERY_UP, catalogue.DISCOVERY_SUCCESS_TIMESTAMP, catalogue.DISCOVERY_ERRORS]
+)
+def test_each_series_of_discovery_can_be_asked_for_by_its_name(metric: catalogue.Metric) -> None:
+    registry = CollectorRegistry(auto_describe=True)
+    registry.register(DiscoveryCollector(lambda: [listing("a", None)]))
+    families = registry.restricted_registry([metric.name]).collect()
+    assert {sample.name for family in families for sample in family.samples} == {metric.name}
+
+
 def test_names_help_and_labels_are_those_of_the_catalogue(registry: CollectorRegistry, telemetry: Telemetry) -> None:
     telemetry.request_sent("stats", "200", 0.1)
     telemetry.schema_drifted(["state"])
@@ -183,5 +242,6 @@ def test_names_help_and_labels_are_those_of_the_catalogue(registry: CollectorReg
     budget = Budget(per_minute=120, min_interval_s=10, now=0.0, jitter=lambda: 0.5)
     budget.rate_limited(10.0, now=0.0)
     registry.register(BudgetCollector(budget, Clock(wall=lambda: 0.0, monotonic=lambda: 0.0)))
+    registry.register(DiscoveryCollector(lambda: [listing("a", None)]))
     shown = {family.name: (family.type, family.documentation) for family in registry.collect()}
     assert shown == {metric.family: (metric.type, metric.help) for metric in catalogue.EXPORTER}

@@ -85,6 +85,10 @@ def errors(reason: str, source: str = "stats") -> str:
     return exporter("api_errors_total", f'source="{source}",reason="{reason}"')
 
 
+def discovery_errors(workspace_id: str, reason: str = "auth") -> str:
+    return exporter("discovery_errors_total", f'workspace_id="{workspace_id}",reason="{reason}"')
+
+
 THROTTLED = exporter("api_throttled_total", 'source="list"')
 DRIFT = exporter("schema_drift_total", 'field="state"')
 CLOCK_OFFSET = exporter("api_clock_offset_seconds", "")
@@ -123,7 +127,7 @@ CALM_COUNTERS: Mapping[str, float] = {
     **{waited(le): 1.0 for le in ("30.0", "120.0", "300.0", "+Inf")},
     **{calls(source): 1.0 for source in ("stats", "list")},
     **{errors(reason): 0.0 for reason in ("auth", "timeout", "server", "not_found", "rate_limited")},
-    errors("auth", "environments"): 0.0,
+    **{discovery_errors(each): 0.0 for each in ("", "wrkspc_1", "wrkspc_2")},
     THROTTLED: 0.0,
     DRIFT: 0.0,
 }

@@ -50,6 +50,7 @@ from tests.shipped.rule_scenarios import (
     Samples,
     Timeline,
     Trouble,
+    discovery_errors,
     environment,
     errors,
     failure,
@@ -345,8 +346,8 @@ CASES = (
     Case(
         name="DiscoveryFailing",
         severity="warning",
-        trouble=Trouble(counters={errors("auth", "environments"): 0.1}),
-        labels={"reason": "auth"},
+        trouble=Trouble(counters={discovery_errors("wrkspc_1"): 0.1}),
+        labels={"reason": "auth", "workspace_id": "wrkspc_1"},
         onset_s=(390, 600),
         clears_s=seconds(t.DISCOVERY_RECENT) + 60,
     ),
@@ -657,6 +658,13 @@ def test_an_exporter_that_is_no_longer_listed_is_missed(tmp_path: Path) -> None:
 def test_a_single_failed_scrape_fires_nothing(tmp_path: Path) -> None:
     drawn = samples(Trouble(), Timeline(trouble_s=0, end_s=1800, missed_at_s=900))
     run_scenarios(tmp_path, scenario("one miss", drawn, {at_s: set() for at_s in range(900, 1200, STEP_S)}))
+
+
+@pytest.mark.e2e
+def test_discovery_of_all_workspaces_that_fails_once_fires_nothing(tmp_path: Path) -> None:
+    once = Trouble(counters={discovery_errors(each): 1 for each in ("", "wrkspc_1", "wrkspc_2")})
+    drawn = samples(once, Timeline(trouble_s=STEP_S, end_s=3600))
+    run_scenarios(tmp_path, scenario("one blip", drawn, {at_s: set() for at_s in range(CALM_S, 3600, 300)}))
 
 
 @pytest.mark.e2e

@@ -359,9 +359,15 @@ class Injected:
     environment_id: str | None
     calls: frozenset[Call]
     times_left: int | None
+    workspace_id: str | None
 
-    def concerns(self, environment_id: str | None, call: Call) -> bool:
-        return self.times_left != 0 and call in self.calls and self.environment_id in {None, environment_id}
+    def concerns(self, environment_id: str | None, call: Call, workspace_id: str) -> bool:
+        return (
+            self.times_left != 0
+            and call in self.calls
+            and self.environment_id in {None, environment_id}
+            and self.workspace_id in {None, workspace_id}
+        )
 
 
 @dataclass(slots=True)
@@ -371,23 +377,29 @@ class Faults:
     injected: list[Injected] = field(default_factory=list)
 
     def inject(
-        self, fault: str, *, environment_id: str | None = None, call: str | None = None, times: int | None = None
+        self,
+        fault: str,
+        *,
+        environment_id: str | None = None,
+        call: str | None = None,
+        times: int | None = None,
+        workspace_id: str | None = None,
     ) -> None:
         """Let every matching call go wrong from now on, or the next `times` of them. The latest fault wins."""
         if fault not in fault_names():
             raise ValueError(f"no such fault: {fault}; known: {', '.join(sorted(fault_names()))}")
         every = {Call.LIST, Call.ENVIRONMENTS} if fault in LIST_FAULTS else set(Call)
         calls = frozenset(every if call is None else {Call(call)})
-        self.injected.append(Injected(fault, environment_id, calls, times))
+        self.injected.append(Injected(fault, environment_id, calls, times, workspace_id))
 
     def heal(self, environment_id: str | None = None) -> None:
         """Remove the faults of one environment, or all of them."""
         self.injected = [fault for fault in self.injected if environment_id not in {None, fault.environment_id}]
 
-    def due(self, environment_id: str | None, call: Call) -> str | None:
+    def due(self, environment_id: str | None, call: Call, workspace_id: str = "") -> str | None:
         """Return the fault that this call meets. A limited one is used up by being asked for."""
         for injected in reversed(self.injected):
-            if injected.concerns(environment_id, call):
+            if injected.concerns(environment_id, call, workspace_id):
                 if injected.times_left is not None:
                     injected.times_left -= 1
                 return injected.fault
@@ -404,7 +416,7 @@ class FaultySimulator(Simulator):
         self._alterations = alterations()
 
     async def respond(self, asked: Asked) -> Response:
-        fault = self.faults.due(asked.environment_id, asked.call)
+        fault = self.faults.due(asked.environment_id, asked.call, asked.workspace_id)
         if fault in self._replacements:
             return self._replacements[fault](self._occasion(asked))
         response = await super().respond(asked)
@@ -416,7 +428,7 @@ class FaultySimulator(Simulator):
     def _occasion(self, asked: Asked) -> Occasion:
         def first_page() -> Body:
             if asked.call == Call.ENVIRONMENTS:
-                return self._environment_page(limit=None, cursor=None, include_archived=False)
+                return self._environment_page(workspace_id=self._visible_workspace(asked))
             return self._page(self._queue(asked), limit=asked.whole("limit"), cursor=None)
 
         return Occasion(asked.request_id, asked.request.query_params.get("page"), first_page)

@@ -57,17 +57,73 @@ async def client(app: Simulator) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def test_the_index_tells_how_to_get_in(client: httpx.AsyncClient) -> None:
+async def test_the_index_tells_how_to_get_in(app: Simulator, client: httpx.AsyncClient) -> None:
+    app.world.place("wrkspc_1", "env_b")
+    app.options.workspace_by_api_key = {"workspace-key": "wrkspc_1"}
     index = (await client.get("http://simulator/")).json()
     assert index["api_key"] == "org-key"
+    assert index["workspace_by_api_key"] == {"workspace-key": "wrkspc_1"}
     assert index["base_path"] == "/v1"
     assert index["environments"] == [
-        {"id": "env_a", "name": "alpha", "type": "self_hosted", "environment_key": "key-a"},
-        {"id": "env_b", "name": "beta", "type": "self_hosted", "environment_key": "key-b"},
-        {"id": "env_cloud", "name": "cloud", "type": "cloud", "environment_key": "key-cloud"},
+        {"id": "env_a", "name": "alpha", "type": "self_hosted", "environment_key": "key-a", "workspace_id": ""},
+        {"id": "env_b", "name": "beta", "type": "self_hosted", "environment_key": "key-b", "workspace_id": "wrkspc_1"},
+        {"id": "env_cloud", "name": "cloud", "type": "cloud", "environment_key": "key-cloud", "workspace_id": ""},
     ]
     assert index["credentials"]["list"] == ["environment-key"]
     assert set(index["credentials"]) == {call.value for call in Call}
+
+
+@pytest.mark.parametrize(
+    ("key", "workspace_id", "seen"),
+    [
+        ({"x-api-key": "org-key"}, "wrkspc_1", ["env_b", "env_a"]),
+        ({"authorization": "Bearer org-key"}, "wrkspc_2", ["env_cloud"]),
+        ({"x-api-key": "org-key"}, "", 400),
+        ({"x-api-key": "org-key"}, "wrkspc_3", 403),
+        ({"x-api-key": "key-of-2"}, "", ["env_cloud"]),
+        ({"x-api-key": "key-of-2"}, "wrkspc_2", ["env_cloud"]),
+        ({"x-api-key": "key-of-2"}, "wrkspc_1", 403),
+    ],
+)
+async def test_a_list_of_environments_is_one_workspaces(
+    app: Simulator, client: httpx.AsyncClient, key: dict[str, str], workspace_id: str, seen: list[str] | int
+) -> None:
+    app.world.place("wrkspc_1", "env_a", "env_b")
+    app.world.place("wrkspc_2", "env_cloud")
+    app.options.workspace_by_api_key = {"key-of-2": "wrkspc_2"}
+    named = {"anthropic-workspace-id": workspace_id} if workspace_id else {}
+    answer = await client.get("/environments", headers={**HEADERS, **key, **named})
+    assert answer.status_code == (seen if isinstance(seen, int) else 200), answer.text
+    assert seen == answer.status_code or seen == [each["id"] for each in answer.json()["data"]]
+
+
+@pytest.mark.parametrize(
+    ("key", "workspace_id", "status"),
+    [
+        (ORGANISATION, "wrkspc_1", 200),
+        (ORGANISATION, "wrkspc_2", 404),
+        (ORGANISATION, "", 403),
+        (WORKER, "", 200),
+        (WORKER, "wrkspc_1", 200),
+        (WORKER, "wrkspc_2", 403),
+    ],
+)
+async def test_an_environment_is_in_one_workspace(
+    app: Simulator, client: httpx.AsyncClient, key: dict[str, str], workspace_id: str, status: int
+) -> None:
+    app.world.place("wrkspc_1", "env_a")
+    app.world.place("wrkspc_2", "env_b")
+    app.options.unnamed_workspace_status = 403
+    named = {"anthropic-workspace-id": workspace_id} if workspace_id else {}
+    answer = await client.get("/environments/env_a/work/stats", headers={**key, **named})
+    assert answer.status_code == status, answer.text
+    assert [record.workspace_id for record in app.calls.records] == [workspace_id]
+
+
+async def test_without_workspaces_nobody_looks_at_the_one_that_a_call_names(client: httpx.AsyncClient) -> None:
+    for named in ({}, {"anthropic-workspace-id": "wrkspc_1"}):
+        answer = await client.get("/environments", headers={**ORGANISATION, **named})
+        assert len(answer.json()["data"]) == 3
 
 
 async def test_stats_have_exactly_the_documented_fields(app: Simulator, client: httpx.AsyncClient) -> None:

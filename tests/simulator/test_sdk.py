@@ -69,6 +69,34 @@ def test_environments_are_listed_and_retrieved(organisation: Anthropic) -> None:
     assert (environment.name, environment.archived_at, environment.type) == ("alpha", None, "environment")
 
 
+def test_an_organisations_key_names_a_workspace_and_a_workspaces_key_need_not(
+    sim: Running, organisation: Anthropic, worker: Anthropic
+) -> None:
+    sim.call(sim.world.place, "wrkspc_1", "env_a")
+    sim.call(sim.world.place, "wrkspc_2", "env_cloud")
+    sim.options.workspace_by_api_key = {"key-of-2": "wrkspc_2"}
+    environments = organisation.beta.environments
+    for workspace_id, seen in (("wrkspc_1", ["env_a"]), ("wrkspc_2", ["env_cloud"])):
+        assert [each.id for each in environments.list(workspace_id=workspace_id)] == seen
+    of_workspace = organisation.copy(api_key="key-of-2").beta.environments
+    assert [each.id for each in of_workspace.list()] == ["env_cloud"]
+    with pytest.raises(anthropic.BadRequestError, match="anthropic-workspace-id"):
+        list(environments.list())
+    with pytest.raises(anthropic.PermissionDeniedError):
+        list(environments.list(workspace_id="wrkspc_3"))
+    with pytest.raises(anthropic.PermissionDeniedError):
+        list(of_workspace.list(workspace_id="wrkspc_1"))
+    with pytest.raises(anthropic.NotFoundError):
+        environments.retrieve("env_a", workspace_id="wrkspc_2")
+    named = {"anthropic-workspace-id": "wrkspc_1"}
+    for client in (organisation, worker):
+        assert client.beta.environments.work.stats("env_a", extra_headers=named).depth == 0
+    assert worker.beta.environments.work.stats("env_a").depth == 0
+    sim.options.unnamed_workspace_status = 403
+    with pytest.raises(anthropic.PermissionDeniedError, match="anthropic-workspace-id"):
+        organisation.beta.environments.work.stats("env_a")
+
+
 def test_stats_are_read_with_either_credential(
     sim: Running, queue: Environment, organisation: Anthropic, worker: Anthropic
 ) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ENVIRONMENTS = (
     Environment(id="env_a", name="production", worker_mode="always_on"),
-    Environment(id="env_b", name="batch"),
+    Environment(id="env_b", name="batch", workspace_id="wrkspc_1"),
 )
 
 
@@ -79,7 +79,7 @@ def client(web: WebSettings | None = None, **changed: Any) -> tuple[TestClient, 
         scraper=cast("Scraper", scraper),
         registry=CollectorRegistry(),
         settle=settle,
-        discovered=lambda: True,
+        unlisted=lambda: (),
         reload=reload,
         status=lambda: Status(
             version="1",
@@ -149,6 +149,7 @@ def test_service_discovery_lists_the_environments_as_targets() -> None:
                 "__meta_managed_agents_environment_id": environment.id,
                 "__meta_managed_agents_environment_name": environment.name,
                 "__meta_managed_agents_worker_mode": environment.worker_mode,
+                "__meta_managed_agents_workspace_id": environment.workspace_id,
             },
         }
         for environment in ENVIRONMENTS
@@ -156,8 +157,25 @@ def test_service_discovery_lists_the_environments_as_targets() -> None:
 
 
 def test_service_discovery_fails_rather_than_list_nothing_before_the_environments_are_known() -> None:
-    http, _ = client(discovered=lambda: False)
-    assert http.get("/sd").status_code == 503
+    for unlisted, where in (("",), ""), (("wrkspc_1", "wrkspc_2"), " in wrkspc_1, wrkspc_2"):
+        http, _ = client(unlisted=lambda unlisted=unlisted: unlisted)
+        answer = http.get("/sd")
+        assert (answer.status_code, answer.text) == (
+            503,
+            f"The environments have not been listed yet{where}, and a part of them must not be taken for the whole.\n",
+        )
+
+
+def test_a_scrape_waits_for_discovery_half_of_its_time_at_most() -> None:
+    waits: list[float] = []
+
+    async def settle(timeout_s: float) -> None:
+        waits.append(timeout_s)
+
+    http, _ = client(settle=settle)
+    for path in ("/metrics", "/sd"):
+        http.get(path)
+    assert waits == [4.5, 9.0]
 
 
 def with_items() -> FakeRoster:

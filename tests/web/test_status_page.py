@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import re
 from html.parser import HTMLParser
 from typing import Any
@@ -19,7 +20,7 @@ from exporter.environments.snapshot import Environment, Problem, Queue, ReadTime
 from exporter.listing.ledger import Listing
 from exporter.web import status_page
 from exporter.web.markup import POLICY
-from exporter.web.status_page import BudgetStatus, DiscoveryStatus, Status, render
+from exporter.web.status_page import BudgetStatus, DiscoveryFailure, DiscoveryStatus, Status, render
 
 WALL, MONOTONIC = 1_800_000_000.0, 5000.0
 STATUS = Status(
@@ -114,7 +115,27 @@ def test_a_wait_that_the_api_asked_for_is_shown() -> None:
     [
         (DiscoveryStatus(found=None, due_in_s=0), ["nothing found yet, next in 0 s"]),
         (DiscoveryStatus(found=1200, due_in_s=299.6), ["1,200 found, next in 5 min"]),
-        (DiscoveryStatus(found=3, due_in_s=5, problem="no key"), ["3 found, next in 5 s", "no key"]),
+        (
+            DiscoveryStatus(
+                found=0,
+                due_in_s=5,
+                failures=(DiscoveryFailure(workspace_id="", problem="no key", kept=None, listed_ago_s=math.inf),),
+            ),
+            [
+                "0 found, next in 5 s",
+                "no key",
+                "never listed: its environments are not known, and service discovery answers 503",
+            ],
+        ),
+        (
+            DiscoveryStatus(
+                found=1300,
+                due_in_s=5,
+                workspaces=3,
+                failures=(DiscoveryFailure(workspace_id="b", problem="403", kept=1200, listed_ago_s=720),),
+            ),
+            ["1,300 found in 3 workspaces, next in 5 s", "b: 403", "listed 12 min ago: the 1,200 found then are kept"],
+        ),
     ],
 )
 def test_discovery_says_what_it_found_and_when_it_asks_again(discovery: DiscoveryStatus, expected: list[str]) -> None:
@@ -156,6 +177,12 @@ def test_a_refused_reload_and_stale_files_are_shown_with_all_their_problems() ->
 # ---- the environments
 
 TABLE_HEAD = ["Environment", "State", "Waiting", "Claimed", "Oldest", "Workers polling", "Work listed"]
+
+
+def test_a_row_names_the_workspace_where_there_is_one() -> None:
+    everything = said(STATUS, snapshot(Environment(id="env_a", name="production", workspace_id="wrkspc_1")))
+    place = everything.index("production")
+    assert everything[place : place + 3] == ["production", "env_a", "wrkspc_1"]
 
 
 def test_every_environment_has_a_row() -> None:
@@ -241,7 +268,11 @@ def test_whatever_a_name_holds_it_stays_text(name: str, identity: str, detail: s
             uptime_s=0,
             in_force_s=0,
             budget=STATUS.budget,
-            discovery=DiscoveryStatus(found=1, due_in_s=1, problem=note),
+            discovery=DiscoveryStatus(
+                found=1,
+                due_in_s=1,
+                failures=(DiscoveryFailure(workspace_id=f"w{identity}", problem=note, kept=1, listed_ago_s=1),),
+            ),
             refused=(note,),
         )
         failed = problem("auth", detail, request_id=note)
