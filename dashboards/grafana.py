@@ -196,7 +196,8 @@ _GRAPH_OPTIONS: Final[Json] = {
     "tooltip": {"mode": "multi", "sort": "desc"},
 }
 PER_MINUTE: Final = "suffix: /min"
-_COUNTS: Final = frozenset({"short", PER_MINUTE})
+# Of counts and shares: an axis of nothing but zeros does not end at 100.
+_ENDS_AT_ONE: Final = frozenset({"short", "percentunit", PER_MINUTE})
 
 
 def _lines(unit: str, steps: Steps, *, stacked: bool) -> Json:
@@ -217,8 +218,7 @@ def _lines(unit: str, steps: Steps, *, stacked: bool) -> Json:
     if steps:
         # So that the first threshold is in the picture when all is well.
         lines["axisSoftMax"] = round(steps[0][1] * 1.1, 3)
-    elif unit in _COUNTS:
-        # So that an axis of nothing but zeros does not end at 100.
+    elif unit in _ENDS_AT_ONE:
         lines["axisSoftMax"] = 1
     return lines
 
