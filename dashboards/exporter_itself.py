@@ -5,9 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from dashboards import thresholds as t
-from dashboards.grafana import YES_OR_NO, Column, Panel, Query, Row, dashboard, graph, stat, table, variables
-from dashboards.overview import ANY_IS_BAD, ANY_IS_ODD, DATA_AGE_STEPS, TO_ENVIRONMENT
-from dashboards.promql import TARGET, age, chosen, described, gauge, numbers, or_zero
+from dashboards.grafana import (
+    PER_MINUTE,
+    YES_OR_NO,
+    Column,
+    Panel,
+    Query,
+    Row,
+    dashboard,
+    graph,
+    stat,
+    table,
+    variables,
+)
+from dashboards.marks import DOCUMENTATION, MARKS
+from dashboards.overview import ANY_IS_BAD, ANY_IS_ODD, DATA_AGE_STEPS, TO_ENVIRONMENT, WHY
+from dashboards.promql import TARGET, chosen, described, gauge, numbers, or_zero, top
 from exporter.metrics import catalogue as m
 
 if TYPE_CHECKING:
@@ -34,6 +47,8 @@ def exporter_itself() -> Json:
             Row("Process", _process()),
         ),
         period="6h",
+        annotations=MARKS,
+        documentation=DOCUMENTATION,
     )
 
 
@@ -107,11 +122,10 @@ def _environments() -> Panel:
         Column(heading="Environment", label="environment_name", links=[TO_ENVIRONMENT], width=150),
         Column(heading="From", label="origin"),
         Column(heading="Stats", query=Query(described(m.UP, "origin"), table=True), mappings=[YES_OR_NO]),
+        WHY,
         Column(heading="List", query=Query(gauge(m.LIST_UP), table=True), mappings=[YES_OR_NO]),
-        Column(
-            heading="Stats read", query=Query(age(m.DATA_TIMESTAMP, stats), table=True), unit="s", steps=DATA_AGE_STEPS
-        ),
-        Column(heading="List read", query=Query(age(m.DATA_TIMESTAMP, listing), table=True), unit="s"),
+        Column(heading="Stats read", query=Query(gauge(m.DATA_AGE, stats), table=True), unit="s", steps=DATA_AGE_STEPS),
+        Column(heading="List read", query=Query(gauge(m.DATA_AGE, listing), table=True), unit="s"),
         Column(heading="Stats took", query=Query(gauge(m.SCRAPE_DURATION, stats), table=True), unit="s"),
         Column(heading="List took", query=Query(gauge(m.SCRAPE_DURATION, listing), table=True), unit="s"),
     )
@@ -133,7 +147,7 @@ def _age(source: str) -> Panel:
     return graph(
         f"Age of {source}",
         texts[source],
-        [Query(age(m.DATA_TIMESTAMP, f'source="{source}"'), "{{environment_name}}")],
+        [Query(top(m.DATA_AGE, f'source="{source}"'), "{{environment_name}}")],
         unit="s",
         steps=DATA_AGE_STEPS if source == "stats" else (),
     )
@@ -153,7 +167,7 @@ def _calls() -> Panel:
         "Calls",
         "Calls sent, per minute, by source and by status code, or by what went wrong when there was none.",
         [Query(_rate(m.API_REQUESTS, by="source, code"), "{{source}} {{code}}")],
-        unit="cpm",
+        unit=PER_MINUTE,
         stacked=True,
     )
 
@@ -163,7 +177,7 @@ def _errors() -> Panel:
         "Failures by reason",
         "Reads that failed, per minute, by source and reason. Only reasons that occurred are drawn.",
         [Query(f"{_rate(m.API_ERRORS, by='source, reason')} > 0", "{{source}} {{reason}}")],
-        unit="cpm",
+        unit=PER_MINUTE,
         stacked=True,
         no_value="none",
     )
@@ -203,7 +217,7 @@ def _throttled() -> Panel:
         "Calls not made because the budget was spent or a 429 is being waited out, per minute. ManagedAgentsBudgetExhausted fires "
         f"after {t.THROTTLED_FOR} of it.",
         [Query(_rate(m.API_THROTTLED, by="source"), "{{source}}")],
-        unit="cpm",
+        unit=PER_MINUTE,
     )
 
 
@@ -212,7 +226,7 @@ def _waiting_out() -> Panel:
         "Refused with 429",
         "Calls that the API refused with 429, per minute, by source.",
         [Query(_refused(), "{{source}}")],
-        unit="cpm",
+        unit=PER_MINUTE,
     )
 
 
@@ -246,7 +260,7 @@ def _process() -> list[Panel]:
         "Values not understood",
         "Values from the API that this version does not know, per minute, by field. ManagedAgentsSchemaDrift fires for any.",
         [Query(_rate(m.SCHEMA_DRIFT, by="field"), "{{field}}")],
-        unit="cpm",
+        unit=PER_MINUTE,
         no_value="none",
     )
     return [*process, drift]

@@ -139,6 +139,8 @@ def stat(  # noqa: PLR0913 - a panel has that many sides
         "thresholds": thresholds(steps, base=base if steps else "text"),
         "unit": unit,
     }
+    if unit == "short":
+        defaults["decimals"] = 0
     return Panel(
         title=title,
         kind="stat",
@@ -163,6 +165,7 @@ def graph(  # noqa: PLR0913 - a panel has that many sides
     overrides: Sequence[Json] = (),
     interval: str = "",
     no_value: str = UNKNOWN,
+    from_zero: bool = True,
 ) -> Panel:
     defaults: Json = {
         **_GRAPH_DEFAULTS,
@@ -171,6 +174,8 @@ def graph(  # noqa: PLR0913 - a panel has that many sides
         "thresholds": thresholds(steps, base="transparent"),
         "unit": unit,
     }
+    if from_zero:
+        defaults["min"] = 0
     return Panel(
         title=title,
         kind="timeseries",
@@ -185,12 +190,14 @@ def graph(  # noqa: PLR0913 - a panel has that many sides
     )
 
 
-_GRAPH_DEFAULTS: Final[Json] = {"color": {"mode": "palette-classic"}, "mappings": [], "min": 0}
+_GRAPH_DEFAULTS: Final[Json] = {"color": {"mode": "palette-classic-by-name"}, "mappings": []}
 _GRAPH_OPTIONS: Final[Json] = {
-    "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": True},
+    "legend": {"calcs": ["last", "max"], "displayMode": "table", "placement": "bottom", "showLegend": True},
     "tooltip": {"mode": "multi", "sort": "desc"},
 }
-_COUNTS: Final = frozenset({"short", "cpm"})
+PER_MINUTE: Final = "suffix: /min"
+# Of counts and shares: an axis of nothing but zeros does not end at 100.
+_ENDS_AT_ONE: Final = frozenset({"short", "percentunit", PER_MINUTE})
 
 
 def _lines(unit: str, steps: Steps, *, stacked: bool) -> Json:
@@ -211,8 +218,7 @@ def _lines(unit: str, steps: Steps, *, stacked: bool) -> Json:
     if steps:
         # So that the first threshold is in the picture when all is well.
         lines["axisSoftMax"] = round(steps[0][1] * 1.1, 3)
-    elif unit in _COUNTS:
-        # So that an axis of nothing but zeros does not end at 100.
+    elif unit in _ENDS_AT_ONE:
         lines["axisSoftMax"] = 1
     return lines
 
@@ -221,6 +227,7 @@ def bars(title: str, description: str, query: Query, *, width: int, overrides: S
     defaults: Json = {
         "color": {"mode": "palette-classic"},
         "mappings": [unknown_when_null()],
+        "decimals": 0,
         "min": 0,
         "noValue": UNKNOWN,
         "thresholds": thresholds(NO_STEPS),
@@ -258,6 +265,7 @@ class Column:
 
     heading: str
     query: Query | None = None
+    # Beside a query: show this label of its series, not its value.
     label: str = ""
     unit: str = "short"
     steps: Steps = NO_STEPS
@@ -275,6 +283,7 @@ def table(  # noqa: PLR0913 - a panel has that many sides
     width: int,
     height: int,
     sort_by: str,
+    descending: bool = False,
     no_value: str = UNKNOWN,
 ) -> Panel:
     """One row per combination of labels, one column per query; labels without a column are left out."""
@@ -287,7 +296,7 @@ def table(  # noqa: PLR0913 - a panel has that many sides
         height=height,
         defaults={**_TABLE_DEFAULTS, "noValue": no_value},
         overrides=[_column_override(column) for column in columns],
-        options={"cellHeight": "sm", "showHeader": True, "sortBy": [{"desc": False, "displayName": sort_by}]},
+        options={"cellHeight": "sm", "showHeader": True, "sortBy": [{"desc": descending, "displayName": sort_by}]},
         transformations=_joined(columns),
     )
 
@@ -319,7 +328,10 @@ def _joined(columns: Sequence[Column]) -> list[Json]:
 def _heading_by_field(columns: Iterable[Column]) -> dict[str, str]:
     """Grafana's names of the fields: labels keep theirs, values are called after their query's letter."""
     letters = iter("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-    named = {column.label if column.query is None else f"Value #{next(letters)}": column.heading for column in columns}
+    named = {}
+    for column in columns:
+        value = f"Value #{next(letters)}" if column.query else ""
+        named[column.label or value] = column.heading
     values = [name for name in named if name.startswith("Value #")]
     # Grafana calls the values of a lone query just "Value".
     return named | {"Value": named[values[0]]} if len(values) == 1 else named
@@ -327,7 +339,7 @@ def _heading_by_field(columns: Iterable[Column]) -> dict[str, str]:
 
 def _column_override(column: Column) -> Json:
     properties: list[Json] = [
-        {"id": "unit", "value": column.unit if column.query else "string"},
+        {"id": "unit", "value": "string" if column.label else column.unit},
         {"id": "mappings", "value": [*column.mappings, unknown_when_null()]},
     ]
     if column.steps or column.mappings:
@@ -337,6 +349,8 @@ def _column_override(column: Column) -> Json:
         properties.append({"id": "links", "value": list(column.links)})
     if column.width:
         properties.append({"id": "custom.width", "value": column.width})
+    if column.unit == "short" and column.query and not column.label and column.decimals is None:
+        properties.append({"id": "decimals", "value": 0})
     if column.decimals is not None:
         properties.append({"id": "decimals", "value": column.decimals})
     return by_name(column.heading, properties)
@@ -401,27 +415,39 @@ def _label_variable(name: str, label: str, values_of: str) -> Json:
     }
 
 
-def variables(source: Metric, environments: Metric) -> list[Json]:
+def variables(source: Metric, environments: Metric, *, one_environment: bool = False) -> list[Json]:
+    environment = _label_variable(
+        "environment_name", "Environment", f'{environments.name}{{job=~"$job", instance=~"$instance"}}'
+    )
+    if one_environment:
+        environment |= {"includeAll": False, "multi": False, "current": {}}
+        del environment["allValue"]
     return [
         _datasource_variable(),
         _label_variable("job", "Job", source.name),
         _label_variable("instance", "Instance", f'{source.name}{{job=~"$job"}}'),
-        _label_variable(
-            "environment_name", "Environment", f'{environments.name}{{job=~"$job", instance=~"$instance"}}'
-        ),
+        environment,
     ]
 
 
 def dashboard(  # noqa: PLR0913 - a dashboard has that many sides
-    *, uid: str, title: str, description: str, templating: list[Json], rows: Sequence[Row], period: str
+    *,
+    uid: str,
+    title: str,
+    description: str,
+    templating: list[Json],
+    rows: Sequence[Row],
+    period: str,
+    annotations: Sequence[Json],
+    documentation: str,
 ) -> Json:
     return {
-        "annotations": {"list": []},
+        "annotations": {"list": list(annotations)},
         "description": description,
         "editable": False,
         "fiscalYearStartMonth": 0,
         "graphTooltip": 1,
-        "links": [_links_by_tag()],
+        "links": [_links_by_tag(), _link_to(documentation)],
         "panels": lay_out(rows),
         "refresh": "30s",
         "schemaVersion": SCHEMA_VERSION,
@@ -432,6 +458,36 @@ def dashboard(  # noqa: PLR0913 - a dashboard has that many sides
         "timezone": "browser",
         "title": title,
         "uid": uid,
+    }
+
+
+def annotation(name: str, expr: str, colour: str, title: str, *, at_value: bool = False) -> Json:
+    """Mark moments in every graph. `at_value`: the series' value is the moment, in milliseconds."""
+    return {
+        "name": name,
+        "datasource": DATASOURCE,
+        "enable": True,
+        "expr": expr,
+        "hide": False,
+        "iconColor": colour,
+        "step": "1m",
+        "titleFormat": title,
+        "useValueForTime": "on" if at_value else False,
+    }
+
+
+def _link_to(documentation: str) -> Json:
+    return {
+        "asDropdown": False,
+        "icon": "doc",
+        "includeVars": False,
+        "keepTime": False,
+        "tags": [],
+        "targetBlank": True,
+        "title": "Documentation",
+        "tooltip": "What the boards show, and how to read them",
+        "type": "link",
+        "url": documentation,
     }
 
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from dashboards import thresholds as t
 from exporter.metrics import catalogue as m
 
 if TYPE_CHECKING:
+    from dashboards.recordings import Recording
     from exporter.metrics.catalogue import Metric
 
 ENVIRONMENT: Final = "job, environment_id, environment_name"
 TARGET: Final = 'job=~"$job", instance=~"$instance"'
+# So many lines can be told apart.
+DRAWN: Final = 10
+# A quantile of few items is noise. This window holds enough of them, and is that of the recording rules.
+QUANTILE_WINDOW: Final = t.WAIT_OBJECTIVE_WINDOW
 CHOSEN: Final = TARGET + ', environment_name=~"$environment_name"'
 
 
@@ -29,13 +35,42 @@ def gauge(metric: Metric, matchers: str = "", *more_labels: str) -> str:
     return once(chosen(metric, matchers), *more_labels)
 
 
+def top(metric: Metric, matchers: str = "") -> str:
+    """Draw the ten environments whose number was highest within the time range: the same ones at every point of it."""
+    highest = once(f"max_over_time({chosen(metric, matchers)}[$__range] @ end())")
+    return f"{gauge(metric, matchers)} and topk({DRAWN}, {highest})"
+
+
+def the_others(metric: Metric) -> str:
+    return f"sum({gauge(metric)}) - sum({top(metric)}) > 0"
+
+
+def recorded(rule: Recording, matchers: str = "") -> str:
+    """Read what a recording rule made of all replicas: it has no instance."""
+    filters = 'job=~"$job", environment_name=~"$environment_name"'
+    return f"{rule.record}{{{filters}{', ' if matchers else ''}{matchers}}}"
+
+
+def worst(rule: Recording, *, high_is_bad: bool = True) -> str:
+    """Draw the ten environments that were worst within the time range: the same ones at every point of it."""
+    choose, extreme = ("topk", "max_over_time") if high_is_bad else ("bottomk", "min_over_time")
+    series = recorded(rule)
+    return f"({series} >= 0) and {choose}({DRAWN}, {extreme}({series}[$__range] @ end()))"
+
+
 def per_minute(metric: Metric, matchers: str = "", *more_labels: str) -> str:
     return once(f"rate({chosen(metric, matchers)}[$__rate_interval])", *more_labels) + " * 60"
 
 
 def quantile(q: float, metric: Metric) -> str:
-    rate = f"rate({chosen(metric, suffix='_bucket')}[$__rate_interval])"
+    rate = f"rate({chosen(metric, suffix='_bucket')}[{QUANTILE_WINDOW}])"
     return numbers(f"histogram_quantile({q}, {once(rate, 'le')})")
+
+
+def mean(metric: Metric) -> str:
+    """Divide the sum by the count of the same window: exact, where a quantile is only as fine as its buckets."""
+    total, count = (once(f"rate({chosen(metric, suffix=suffix)}[{QUANTILE_WINDOW}])") for suffix in ("_sum", "_count"))
+    return numbers(f"{total} / {count}")
 
 
 def numbers(expr: str) -> str:
@@ -55,6 +90,26 @@ def described(metric: Metric, label: str) -> str:
 def or_zero(counted: str, known: str) -> str:
     """Make an empty count 0 when there was something to count; it stays empty when nothing is known."""
     return f"{counted} or 0 * count({known})"
+
+
+def in_trouble() -> str:
+    """Give every environment the number of its worst trouble, as the alerts see it; the first that applies."""
+    oldest, objective = gauge(m.QUEUE_OLDEST_AGE), gauge(m.WORK_WAIT_OBJECTIVE)
+    starting = once(chosen(m.WORK_OLDEST_AGE, 'state="starting"'))
+
+    def limit(objectives: float, seconds: float) -> str:
+        return f"({objectives} * {objective} or 0 * {oldest} + {seconds})"
+
+    found = (
+        f"0 * ({gauge(m.UP)} == 0) + 4",
+        f"0 * ({NOBODY_SERVES}) + 3",
+        f"0 * ({oldest} > {limit(t.WAIT_CRITICAL_OBJECTIVES, t.WAIT_CRITICAL_S)}) + 3",
+        f"0 * ({oldest} > {limit(t.WAIT_WARNING_OBJECTIVES, t.WAIT_WARNING_S)}) + 2",
+        f"0 * ({starting} > {t.STARTING_S}) + 1",
+        f"0 * ({gauge(m.WORK_HEARTBEAT_OVERDUE)} > 0) + 1",
+        f"0 * {gauge(m.UP)}",
+    )
+    return " or ".join(found)
 
 
 # Active, with a fresh heartbeat.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from dashboards import generate, rules
+from dashboards import generate, recordings, rules
 from dashboards import thresholds as t
 from tests.shipped.panel_queries import summary_table
 from tests.shipped.promql_reading import exposed, grouped_labels, selections
@@ -29,7 +29,7 @@ FILES = {name: ROOT / f"dashboards/{name}.json" for name in ("overview", "enviro
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 KINDS = {"timeseries", "stat", "bargauge", "table", "text", "row"}
 # Of Grafana's units, those in use; the linter knows them all.
-UNITS = {"short", "s", "bytes", "percentunit", "bool_yes_no", "cpm", "string"}
+UNITS = {"short", "s", "bytes", "percentunit", "bool_yes_no", "m", "suffix: /min", "string"}
 ENVIRONMENT = {"job", "environment_id", "environment_name"}
 # Series that are not the exporter's: Prometheus' own, and the process collector's.
 FOREIGN = {
@@ -57,7 +57,7 @@ def targets(board: Json) -> Iterator[tuple[Json, Json, str]]:
     """Yield panel, target and the expression as Prometheus gets it, with the macro filled in."""
     for panel in panels(board):
         for target in panel["targets"]:
-            yield panel, target, target["expr"].replace("$__rate_interval", "5m")
+            yield panel, target, target["expr"].replace("$__rate_interval", "5m").replace("$__range", "6h")
 
 
 def excluded(rule: str) -> set[str]:
@@ -91,7 +91,8 @@ def test_uids_are_fixed() -> None:
 
 
 def test_dashboards_link_to_each_other_with_time_and_variables(board: Json) -> None:
-    (link,) = board["links"]
+    link, documentation = board["links"]
+    assert documentation["url"].endswith("/docs/dashboards.md")
     wanted = {
         "type": "dashboards",
         "tags": ["managed-agents"],
@@ -166,7 +167,11 @@ def test_template_rules(board: Json) -> None:
     ]
     for variable in others:
         assert (variable["type"], variable["datasource"]) == ("query", DATASOURCE)
-        assert (variable["multi"], variable["includeAll"], variable["allValue"]) == (True, True, ".+")
+        if variable["name"] == "environment_name" and board["uid"] == "managed-agents-environment":
+            assert (variable["multi"], variable["includeAll"], variable["current"]) == (False, False, {})
+            assert "allValue" not in variable
+        else:
+            assert (variable["multi"], variable["includeAll"], variable["allValue"]) == (True, True, ".+")
         assert variable["refresh"] == 2
         selector, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"]).groups()  # type: ignore[union-attr]  # no match fails the test
         (selected,) = selections(selector)
@@ -201,18 +206,22 @@ def test_target_rules(board: Json) -> None:
                 assert ("instance", "Re", "$instance") in selected.matchers, where
             counter = selected.name.endswith(("_total", "_bucket", "_sum", "_count"))
             assert (selected.calls[-1:] == ("rate",)) == counter, where
-            assert selected.window == (timedelta(minutes=5) if counter else None), where
+            window = timedelta(minutes=30 if panel["title"] in excluded("target-rate-interval-rule") else 5)
+            over_time = {"max_over_time", "min_over_time"} & set(selected.calls)
+            assert selected.window == (window if counter else timedelta(hours=6) if over_time else None), where
             assert ("histogram_quantile" in selected.calls) == selected.name.endswith("_bucket"), where
-        assert target["expr"].count("[") == target["expr"].count("[$__rate_interval]")
+        assert set(re.findall(r"\[(.+?)\]", target["expr"])) <= {"$__rate_interval", "$__range", "30m"}
 
 
 def test_exclusions_from_the_linter_are_needed() -> None:
     titles = {panel["title"] for path in FILES.values() for panel in panels(json.loads(path.read_text()))}
-    assert excluded("target-instance-rule") <= titles
+    for rule in ("target-instance-rule", "target-rate-interval-rule", "panel-units-rule"):
+        assert excluded(rule) <= titles
 
 
 def test_expressions_name_only_metrics_and_labels_of_the_catalogue(board: Json) -> None:
-    known = {**exposed(), **{name: frozenset(labels) for name, labels in FOREIGN.items()}}
+    recorded = {rule.record: frozenset(ENVIRONMENT) for rule in recordings.RECORDINGS}
+    known = {**exposed(), **recorded, **{name: frozenset(labels) for name, labels in FOREIGN.items()}}
     everywhere = {label for labels in known.values() for label in labels}
     for panel, _, expr in targets(board):
         for selected in selections(expr):
@@ -224,7 +233,8 @@ def test_expressions_name_only_metrics_and_labels_of_the_catalogue(board: Json) 
 def test_chosen_environments_filter_every_environment_series(board: Json) -> None:
     for panel, _, expr in targets(board):
         for selected in selections(expr):
-            if "environment_name" in exposed().get(selected.name, ()):
+            of_environments = "environment_name" in exposed().get(selected.name, ())
+            if of_environments or selected.name.startswith("environment"):
                 assert ("environment_name", "Re", "$environment_name") in selected.matchers, f"{panel['title']}: {expr}"
 
 
@@ -237,6 +247,31 @@ def test_two_exporters_do_not_double_a_number(board: Json) -> None:
                 outer = [name for name, _ in selected.aggregations[:-1]]
                 assert operator == "max", f"{panel['title']}: {expr}"
                 assert labels >= ENVIRONMENT or not outer, f"{panel['title']}: {expr}"
+
+
+def test_no_graph_of_the_fleet_has_a_line_for_each_of_200_environments() -> None:
+    for name in ("overview", "exporter"):
+        for panel, target, expr in targets(json.loads(FILES[name].read_text())):
+            of_environments = [
+                s for s in selections(expr) if "environment_id" in exposed().get(s.name, ()) or ":" in s.name
+            ]
+            if panel["type"] == "table" or target["instant"] or re.search(r"\b(topk|bottomk)\(10, ", expr):
+                continue
+            for selected in of_environments:
+                assert selected.aggregations, f"{panel['title']}: {expr}"
+                assert not selected.aggregations[0][1] & ENVIRONMENT, f"{panel['title']}: {expr}"
+
+
+def test_the_table_of_the_fleet_begins_with_what_is_in_trouble() -> None:
+    (table,) = (p for p in panels(json.loads(FILES["overview"].read_text())) if p["type"] == "table")
+    assert table["options"]["sortBy"] == [{"desc": True, "displayName": "Trouble"}]
+
+
+def test_marks_name_only_what_is_exported(board: Json) -> None:
+    marks = board["annotations"]["list"]
+    assert [mark["name"] for mark in marks] == ["Alerts", "Not readable", "Exporter starts", "Reloads"]
+    known = {*exposed(), *FOREIGN, "process_start_time_seconds"}
+    assert {selected.name for mark in marks for selected in selections(mark["expr"])} <= known
 
 
 def steps_of(board: Json) -> dict[str, list[float]]:
@@ -264,19 +299,21 @@ def test_colours_and_lines_begin_where_the_alerts_do() -> None:
     overview, environment, exporter = (steps_of(json.loads(path.read_text())) for path in FILES.values())
     assert overview == {
         "Longest wait": wait,
-        "Longest wait over time": wait,
+        "Longest wait over time": [seconds / 60 for seconds in wait],
         "Claimed": [1],
-        "Unserved": [1],
+        "Without workers": [1],
         "Unreadable": [1],
         "Environments/Oldest": wait,
         "Environments/Claimed": [1],
         "Environments/Overdue": [1],
-        "Environments/Read": old,
-        "Time to claim": objective,
+        "Environments/Data age": old,
+        "Environments/Short by": [1],
+        "Time to claim": [seconds / 60 for seconds in objective],
     }
     assert environment == {
         "Longest wait": wait,
-        "Longest wait over time": wait,
+        "Longest wait over time": [seconds / 60 for seconds in wait],
+        "Burn rate": [t.SLOW_BURN, t.FAST_BURN],
         "Claimed": [1],
         "Overdue": [1],
         "Longest starting": limits("StuckStarting"),
