@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from exporter.api.budget import Budget, Priority
 
 LEAST_SLICE_S = 1.0
-FIRST_SLICE_S = 2.0
-"""While no call has been answered yet: nothing says how long one takes."""
 CALLS_PER_SLICE = 4
 ANSWERS = 15
 """How many calls tell what one usually takes: the median of the last ones that were answered."""
@@ -187,9 +185,7 @@ class Admission:
 
     @property
     def _slice_s(self) -> float:
-        return (
-            max(LEAST_SLICE_S, CALLS_PER_SLICE * median(self._answered_in_s)) if self._answered_in_s else FIRST_SLICE_S
-        )
+        return max(LEAST_SLICE_S, CALLS_PER_SLICE * median(self._answered_in_s or (0.0,)))
 
     @contextmanager
     def _time_slice(self, began: float) -> Iterator[None]:
