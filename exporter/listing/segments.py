@@ -34,11 +34,14 @@ class Segments:
         nearest = self._bookmarks.nearest()
         requests: list[PageRequest] = []
         for tracked in sorted(self._placed(unread, sort_key, nearest, read), key=lambda tracked: tracked.offset):
-            if requests and tracked.offset < requests[-1].bookmark.offset + self.page_length:
+            bookmark = nearest.before(tracked.offset)
+            # Far behind its bookmark, an item is reached in several steps, of which the first serves all.
+            if requests and (
+                bookmark is requests[-1].bookmark or tracked.offset < requests[-1].bookmark.offset + self.page_length
+            ):
                 requests[-1].expected.append(tracked)
                 requests[-1].stale_since = min(requests[-1].stale_since, tracked.read_at)
                 continue
-            bookmark = nearest.before(tracked.offset)
             if bookmark.skipped_in != read:
                 requests.append(PageRequest(bookmark, tracked.read_at, [tracked]))
         self.in_flight = len(requests)

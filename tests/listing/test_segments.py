@@ -38,6 +38,12 @@ def test_an_item_just_behind_the_page_is_asked_for_by_itself() -> None:
     assert _asked(segments.requests(unread, oldest_first, read=READ)) == [(100, [199]), (200, [200])]
 
 
+def test_items_far_behind_one_bookmark_are_asked_for_once() -> None:
+    segments, _ = _segments(100)
+    unread = [tracked(active(str(at), at), at) for at in (250, 350, 351)]
+    assert _asked(segments.requests(unread, oldest_first, read=READ)) == [(100, [250, 350, 351])]
+
+
 def test_a_page_that_could_not_be_had_is_not_asked_for_again_in_the_same_read() -> None:
     segments, _ = _segments(100)
     unread = [tracked(active("a", 130), 130)]
