@@ -254,8 +254,16 @@ def _refused_by(proxy_url: str | None, status: int | None) -> TransportError:
     return TransportError("connect", f"the proxy {proxy} {does}", unanswered=status is None or status >= SERVER_ERROR)
 
 
+def _in_units(size: int) -> str:
+    """Write a size as somebody would configure it."""
+    for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+        if size >= factor and size % factor == 0:
+            return f"{size // factor} {unit}"
+    return f"{size} bytes"
+
+
 def _too_large(response: httpcore.Response, limit: int) -> TransportError:
-    return TransportError("too_large", f"the answer is larger than {limit} bytes", status=response.status)
+    return TransportError("too_large", f"the answer is larger than {_in_units(limit)}", status=response.status)
 
 
 def _unconnected(problem: Exception) -> str:

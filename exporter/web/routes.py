@@ -175,11 +175,16 @@ class Routes:
             return PlainTextResponse(_encoded(f"The old configuration stays in force:\n{listed}"), 500)
         return PlainTextResponse("The new configuration is in force.\n")
 
-    async def status_page(self, _: Request) -> Response:
+    async def status_page(self, request: Request) -> Response:
+        group = request.query_params.get("state")
+        if group is not None and group not in status_page.GROUPS:
+            return PlainTextResponse(f"state: {group!r} is none of {', '.join(status_page.GROUPS)}\n", 400)
         now = self._parts.clock.monotonic()
         snapshots = [reader.snapshot(asked_at=now) for reader in self._parts.roster.readers]
         base, wall = self._parts.web.link_base, self._parts.clock.wall()
-        text = status_page.render(self._parts.status(), snapshots, link_base=base, wall=wall, monotonic=now)
+        text = status_page.render(
+            self._parts.status(), snapshots, status_page.View(base, group), wall=wall, monotonic=now
+        )
         return HTMLResponse(_encoded(text), headers=SECURITY_HEADERS)
 
     async def to_status_page(self, _: Request) -> Response:

@@ -44,6 +44,7 @@ class StatusSource:
             refused=self.config.problems,
             warnings=tuple(self._stale_files()),
             items_shown=self.config.current.work.items,
+            heartbeat_overdue_s=self.config.current.work.heartbeat_overdue_s,
         )
 
     def _budget(self, now: float) -> BudgetStatus:

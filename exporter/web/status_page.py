@@ -7,21 +7,47 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from urllib.parse import quote
 
 from exporter.check.remedies import REMEDY_BY_REASON
 from exporter.environments.live_items import STATES
+from exporter.environments.trouble import Severity, troubles, worst
 from exporter.web.items import address
 from exporter.web.markup import Markup, document, span, tag
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from exporter.environments.snapshot import Problem, Queue, Snapshot, Work
+    from exporter.environments.trouble import Trouble
 
 NOT_READ: Final = "No scrape has read it yet, or none was allowed to for longer than scrape.max_age."
 COLUMNS: Final = ("Environment", "State", "Waiting", "Claimed", "Oldest", "Workers polling", "Work listed")
+
+
+NONE: Final = (
+    "None is configured, and discovery has found none. Name some in the configuration file under environments, or let "
+    "discovery.enabled find them with an API key."
+)
+Group = Literal["failing", "trouble", "fine"]
+GROUPS: Final[tuple[Group, ...]] = ("failing", "trouble", "fine")
+GROUP_BY_SEVERITY: Final[Mapping[Severity, Group]] = {
+    Severity.FINE: "fine",
+    Severity.WARNING: "trouble",
+    Severity.CRITICAL: "trouble",
+    Severity.UNREADABLE: "failing",
+}
+CLASS_BY_SEVERITY: Final = {Severity.WARNING: "wait", Severity.CRITICAL: "bad"}
+
+
+class _Row(NamedTuple):
+    snapshot: Snapshot
+    troubles: tuple[Trouble, ...]
+
+    @property
+    def group(self) -> Group:
+        return GROUP_BY_SEVERITY[worst(self.troubles)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +86,7 @@ class DiscoveryStatus:
 class Status:
     """What the page says about the exporter itself. `refused`: why the last reload failed. `warnings`: about stale files.
 
-    `items_shown`: whether live items may be shown one by one.
+    `items_shown`: whether live items may be shown one by one. `heartbeat_overdue_s`: of the configuration.
     """
 
     version: str
@@ -72,15 +98,28 @@ class Status:
     refused: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     items_shown: bool = True
+    heartbeat_overdue_s: float = 90.0
 
 
-def render(
-    status: Status, snapshots: Sequence[Snapshot], *, link_base: str = "./", wall: float, monotonic: float
-) -> str:
-    """Return the page. `link_base`: what links begin with, relative to the page or from the server's root on."""
+class View(NamedTuple):
+    """What is looked at, and from where. `only`: the environments of that group alone.
+
+    `link_base`: what links begin with, relative to the page or from the server's root on.
+    """
+
+    link_base: str = "./"
+    only: Group | None = None
+
+
+def render(status: Status, snapshots: Sequence[Snapshot], view: View, *, wall: float, monotonic: float) -> str:
+    """Return the page, the environments in trouble first."""
+    link_base, only = view
+    rows = [_Row(each, _troubles(each, status, monotonic)) for each in snapshots]
+    shown = sorted((row for row in rows if only in {None, row.group}), key=lambda row: -worst(row.troubles))
     links = (
         tag("a", "Metrics", href=f"{link_base}{status.telemetry_path.removeprefix('/')}"),
         tag("a", "Service discovery", href=f"{link_base}sd"),
+        tag("a", "Health", href=f"{link_base}-/healthy"),
     )
     return document(
         "managed-agents-exporter",
@@ -89,7 +128,8 @@ def render(
         tag("dl", *_facts(status)),
         *_notes(status),
         tag("h2", _summary(snapshots)),
-        _table([_row(snapshot, status, link_base, wall, monotonic) for snapshot in snapshots]),
+        *_groups(rows, only, link_base),
+        _table([_row(row, status, link_base, wall, monotonic) for row in shown], only),
     )
 
 
@@ -149,16 +189,36 @@ def _summary(snapshots: Sequence[Snapshot]) -> str:
     return f"{up:,} of {len(snapshots):,} environments up"
 
 
-def _table(rows: Sequence[Markup]) -> Markup:
+def _troubles(snapshot: Snapshot, status: Status, monotonic: float) -> tuple[Trouble, ...]:
+    return troubles(snapshot, monotonic=monotonic, heartbeat_overdue_s=status.heartbeat_overdue_s)
+
+
+def _groups(rows: Sequence[_Row], only: Group | None, link_base: str) -> Iterator[Markup]:
+    """Link to the environments of each group, with their number."""
     if not rows:
-        return tag("p", "None is configured, and discovery has found none.")
+        return
+    links = [_choice("all", len(rows), link_base, chosen=only is None)]
+    for group in GROUPS:
+        count = sum(row.group == group for row in rows)
+        links.append(_choice(group, count, f"{link_base}?state={group}", chosen=only == group))
+    yield tag("nav", *links)
+
+
+def _choice(word: str, count: int, href: str, *, chosen: bool) -> Markup:
+    text = f"{word}: {count:,}"
+    return tag("b", text) if chosen else tag("a", text, href=href)
+
+
+def _table(rows: Sequence[Markup], only: Group | None) -> Markup:
+    if not rows:
+        return tag("p", NONE if only is None else f"None of them is {only}.")
     numbers = COLUMNS[2:6]
     heads = (tag("th", name, scope="col", class_="number" if name in numbers else "") for name in COLUMNS)
     return tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows))
 
 
-def _row(snapshot: Snapshot, status: Status, link_base: str, wall: float, monotonic: float) -> Markup:
-    environment = snapshot.environment
+def _row(row: _Row, status: Status, link_base: str, wall: float, monotonic: float) -> Markup:
+    snapshot, environment = row.snapshot, row.snapshot.environment
     link = tag("a", environment.name, href=f"{link_base}probe?target={quote(environment.id, safe='')}")
     cells = [
         tag(
@@ -167,7 +227,7 @@ def _row(snapshot: Snapshot, status: Status, link_base: str, wall: float, monoto
             *(tag("small", each) for each in (environment.id, environment.workspace_id) if each),
             scope="row",
         ),
-        _text_cell("State", _state(snapshot, wall, monotonic)),
+        _text_cell("State", _state(row, wall, monotonic)),
         *_numbers(snapshot.queue),
         _text_cell("Work listed", _listed(snapshot, link_base if status.items_shown else None, wall, monotonic)),
     ]
@@ -178,10 +238,13 @@ def _text_cell(label: str, content: Markup) -> Markup:
     return tag("td", tag("div", content), class_="text", data_label=label)
 
 
-def _state(snapshot: Snapshot, wall: float, monotonic: float) -> Markup:
+def _state(row: _Row, wall: float, monotonic: float) -> Markup:
+    snapshot = row.snapshot
     if snapshot.queue is not None:
         read = f"read {span(monotonic - snapshot.queue.times.monotonic_at)} ago"
-        return Markup(tag("b", "up", class_="good") + tag("small", read))
+        found = (tag("b", each.sentence, class_=CLASS_BY_SEVERITY[each.severity]) for each in row.troubles)
+        said = "".join(tag("div", each) for each in found) or tag("b", "up", class_="good")
+        return Markup(said + tag("small", read))
     if snapshot.queue_problem is None:
         return Markup(tag("b", "no numbers", class_="wait") + tag("small", NOT_READ))
     return _failure("down", snapshot.queue_problem, wall)

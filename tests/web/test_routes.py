@@ -319,7 +319,17 @@ def test_the_root_leads_to_the_page_whatever_the_host_header_says(web: WebSettin
 def test_the_links_of_the_page_lead_through_the_proxy(web: WebSettings, path: str, base: str) -> None:
     http, _ = client(web)
     links = re.findall('href="([^"]*)"', http.get(path).text)
-    assert links == [f"{base}{path}" for path in ("metrics", "sd", "probe?target=env_a", "probe?target=env_b")]
+    groups = [f"?state={group}" for group in ("failing", "trouble", "fine")]
+    paths = ["metrics", "sd", "-/healthy", *groups, "probe?target=env_a", "probe?target=env_b"]
+    assert links == [f"{base}{path}" for path in paths]
+
+
+def test_the_page_may_be_narrowed_to_a_group() -> None:
+    http, _ = client()
+    assert "probe?target=" in http.get("/?state=trouble").text
+    assert "None of them is failing." in http.get("/?state=failing").text
+    answer = http.get("/?state=down")
+    assert (answer.status_code, answer.text) == (400, "state: 'down' is none of failing, trouble, fine\n")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from exporter.environments.snapshot import Environment, Problem, Queue, ReadTime
 from exporter.listing.ledger import Listing
 from exporter.web import status_page
 from exporter.web.markup import POLICY
-from exporter.web.status_page import BudgetStatus, DiscoveryFailure, DiscoveryStatus, Status, render
+from exporter.web.status_page import NONE, BudgetStatus, DiscoveryFailure, DiscoveryStatus, Status, View, render
 
 WALL, MONOTONIC = 1_800_000_000.0, 5000.0
 STATUS = Status(
@@ -83,7 +83,7 @@ class _Reader(HTMLParser):
 
 
 def said(status: Status = STATUS, *snapshots: Snapshot) -> list[str]:
-    return _Reader(render(status, snapshots, wall=WALL, monotonic=MONOTONIC)).said
+    return _Reader(render(status, snapshots, View(), wall=WALL, monotonic=MONOTONIC)).said
 
 
 def row(each: Snapshot) -> list[str]:
@@ -94,9 +94,9 @@ def row(each: Snapshot) -> list[str]:
 
 # ---- the exporter itself
 
-HEAD = ["managed-agents-exporter", "Metrics", "Service discovery"]
+HEAD = ["managed-agents-exporter", "Metrics", "Service discovery", "Health"]
 FACTS = ["Version", "1.2.3", "Running for", "2 h 2 min", "API calls", "120 a minute", "59 left now", "Discovery", "off"]
-NOTHING = ["No environments", "None is configured, and discovery has found none."]
+NOTHING = ["No environments", NONE]
 
 
 def test_the_page_begins_with_the_exporter_itself() -> None:
@@ -189,11 +189,27 @@ def test_every_environment_has_a_row() -> None:
     batch = Environment(id="env_b", name="batch")
     everything = said(STATUS, snapshot(queue=queue(), work=work(queued=2, active=1)), snapshot(batch))
     assert everything[everything.index("1 of 2 environments up") + 1 :] == [
+        *("all: 2", "failing: 0", "trouble: 1", "fine: 1"),
         *TABLE_HEAD,
+        *("batch", "env_b", "no numbers", status_page.NOT_READ, "not complete"),
         *("production", "env_a", "up", "read 4 s ago", "1,234", "5", "1 min", "3"),
         *("2 queued", ", ", "1 active", "read 1 min ago"),
-        *("batch", "env_b", "no numbers", status_page.NOT_READ, "not complete"),
     ]
+
+
+def test_those_in_trouble_come_first_and_say_why() -> None:
+    waiting = queue(oldest_s=3600, workers=0)
+    each = [
+        snapshot(Environment(id="env_fine", name="fine"), queue=queue()),
+        snapshot(Environment(id="env_bad", name="bad"), queue=waiting, work=work(queued=9)),
+        snapshot(Environment(id="env_down", name="down"), queue_problem=problem()),
+    ]
+    everything = said(STATUS, *each)
+    assert [text for text in everything if text.startswith("env_")] == ["env_down", "env_bad", "env_fine"]
+    place = everything.index("env_bad")
+    assert everything[place + 1 : place + 3] == ["Work waits, and nobody polls.", "Work waits far too long."]
+    only = _Reader(render(STATUS, each, View(only="trouble"), wall=WALL, monotonic=MONOTONIC)).said
+    assert [text for text in only if text.startswith("env_")] == ["env_bad"]
 
 
 def test_what_is_not_known_is_not_shown_as_zero() -> None:
@@ -235,13 +251,17 @@ def test_a_list_that_is_off_says_so() -> None:
 def test_the_page_links_to_the_metrics_and_each_environments_probe() -> None:
     each = snapshot(Environment(id="env_a", name="x"))
     for base in ("./", "/exporter/"):
-        text = render(STATUS, [each], link_base=base, wall=WALL, monotonic=MONOTONIC)
+        text = render(STATUS, [each], View(base), wall=WALL, monotonic=MONOTONIC)
         links = [dict(attributes)["href"] for tag, attributes in _Reader(text).elements if tag == "a"]
-        assert links == [f"{base}metrics", f"{base}sd", f"{base}probe?target=env_a"]
+        assert links == [
+            *(f"{base}{path}" for path in ("metrics", "sd", "-/healthy")),
+            *(f"{base}?state={group}" for group in ("failing", "trouble", "fine")),
+            f"{base}probe?target=env_a",
+        ]
 
 
 def test_the_policy_names_the_style_that_the_page_has_and_nothing_else() -> None:
-    text = render(STATUS, [], wall=WALL, monotonic=MONOTONIC)
+    text = render(STATUS, [], View(), wall=WALL, monotonic=MONOTONIC)
     style = re.search("<style>(.*)</style>", text, re.DOTALL)
     assert style is not None
     digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
@@ -277,7 +297,7 @@ def test_whatever_a_name_holds_it_stays_text(name: str, identity: str, detail: s
         )
         failed = problem("auth", detail, request_id=note)
         each = snapshot(Environment(id=identity, name=name), queue_problem=failed)
-        text = render(status, [each], wall=WALL, monotonic=MONOTONIC)
+        text = render(status, [each], View(), wall=WALL, monotonic=MONOTONIC)
         return [(tag, [key for key, _ in attributes]) for tag, attributes in _Reader(text).elements]
 
     assert structure(name, identity, detail, note, version) == structure("a", "b", "c", "d", "e")
@@ -287,6 +307,6 @@ def test_whatever_a_name_holds_it_stays_text(name: str, identity: str, detail: s
     "attack", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "' onclick='x", "&lt;b&gt;"]
 )
 def test_markup_in_a_name_is_shown_as_it_is(attack: str) -> None:
-    text = render(STATUS, [snapshot(Environment(id="env_a", name=attack))], wall=WALL, monotonic=MONOTONIC)
+    text = render(STATUS, [snapshot(Environment(id="env_a", name=attack))], View(), wall=WALL, monotonic=MONOTONIC)
     assert attack in _Reader(text).said
     assert attack not in text

@@ -1,0 +1,91 @@
+"""What is wrong with an environment at this moment, as the shipped alerts see it, without their patience. Pure."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from exporter.api.wire import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exporter.environments.snapshot import Queue, Snapshot, Work
+
+# The numbers of the shipped alerts; a test compares them.
+WAIT_WARNING_OBJECTIVES, WAIT_CRITICAL_OBJECTIVES = 2.5, 15
+STARTING_S, STOPPING_S = 300, 600
+OVERDUE_CRITICAL_ITEMS, OVERDUE_CRITICAL_SHARE = 3, 0.5
+CURRENT_S = 120
+
+
+class Severity(enum.IntEnum):
+    FINE = 0
+    WARNING = 1
+    CRITICAL = 2
+    UNREADABLE = 3
+
+
+class Trouble(NamedTuple):
+    severity: Severity
+    sentence: str
+
+
+def troubles(snapshot: Snapshot, *, monotonic: float, heartbeat_overdue_s: float) -> tuple[Trouble, ...]:
+    """Return what is wrong, the worst first. Nothing is concluded from numbers that are not current."""
+    return tuple(sorted(_found(snapshot, monotonic, heartbeat_overdue_s), key=lambda each: -each.severity))
+
+
+def worst(found: tuple[Trouble, ...]) -> Severity:
+    return max((each.severity for each in found), default=Severity.FINE)
+
+
+def _found(snapshot: Snapshot, monotonic: float, heartbeat_overdue_s: float) -> Iterator[Trouble]:
+    queue, work = snapshot.queue, snapshot.work
+    if queue is None:
+        problem = snapshot.queue_problem
+        severity = Severity.WARNING if problem is None else Severity.UNREADABLE
+        yield Trouble(severity, "Its statistics are not known.")
+        return
+    if monotonic - queue.times.monotonic_at > CURRENT_S:
+        yield Trouble(Severity.WARNING, "Its numbers are old.")
+    else:
+        yield from _of_queue(queue, snapshot)
+    if work is not None and monotonic - work.times.monotonic_at <= CURRENT_S:
+        yield from _of_work(work, heartbeat_overdue_s)
+    if snapshot.listing_enabled and snapshot.work_problem is not None:
+        yield Trouble(Severity.WARNING, "Its list cannot be read.")
+
+
+def _of_queue(queue: Queue, snapshot: Snapshot) -> Iterator[Trouble]:
+    stats = queue.stats
+    if stats.depth and stats.workers_polling == 0 and not _is_busy(snapshot.work):
+        yield Trouble(Severity.CRITICAL, "Work waits, and nobody polls.")
+    if stats.oldest_queued_at is not None:
+        objectives = (queue.times.server_at - stats.oldest_queued_at) / max(1.0, snapshot.environment.wait_objective_s)
+        if objectives > WAIT_CRITICAL_OBJECTIVES:
+            yield Trouble(Severity.CRITICAL, "Work waits far too long.")
+        elif objectives > WAIT_WARNING_OBJECTIVES:
+            yield Trouble(Severity.WARNING, "Work waits too long.")
+
+
+def _is_busy(work: Work | None) -> bool:
+    """Tell whether anybody works, as far as the list says."""
+    return work is not None and work.listing.count_by_state.get(State.ACTIVE, 0) > 0
+
+
+def _of_work(work: Work, heartbeat_overdue_s: float) -> Iterator[Trouble]:
+    listing, now = work.listing, work.times.server_at
+    for state, limit_s, words in (
+        (State.STARTING, STARTING_S, "does not start"),
+        (State.STOPPING, STOPPING_S, "does not stop"),
+    ):
+        oldest_at = listing.oldest_at_by_state.get(state)
+        if oldest_at is not None and now - oldest_at > limit_s:
+            yield Trouble(Severity.WARNING, f"An item {words}.")
+    overdue = sum(at < now - heartbeat_overdue_s for at in listing.heartbeats)
+    active = listing.count_by_state.get(State.ACTIVE, 0)
+    if overdue >= OVERDUE_CRITICAL_ITEMS and overdue >= OVERDUE_CRITICAL_SHARE * active:
+        yield Trouble(Severity.CRITICAL, "Heartbeats of many items are overdue.")
+    elif overdue:
+        yield Trouble(Severity.WARNING, "A heartbeat is overdue.")
