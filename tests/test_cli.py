@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -133,6 +134,31 @@ def test_once_fails_when_an_environment_could_not_be_read(simulator: Running, tm
     ended = run("--once", f"--config.file={write_config(tmp_path, simulator)}")
     assert ended.returncode == 1
     assert read_exposition(ended.stdout).value("managed_agents_up", environment_name="one") == 1
+
+
+def test_items_are_printed_without_a_running_exporter(simulator: Running, tmp_path: Path) -> None:
+    config = f"--config.file={write_config(tmp_path, simulator)}"
+    ended = run("--items=one", config)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    head, row = ended.stdout.splitlines()
+    assert head.split()[:2] == ["ITEM", "SESSION"]
+    (item,) = json.loads(run("--items", "env_1", "--items.format=json", "--items.state=queued", config).stdout)["items"]
+    assert row.split()[:4] == [item["id"], item["session_id"], "session", "queued"]
+    none = run("--items=one", "--items.state=active", config)
+    assert (none.returncode, none.stdout) == (0, "No such item in one.\n")
+
+
+def test_items_that_can_not_be_read_are_one_line_and_1(simulator: Running, tmp_path: Path) -> None:
+    config = f"--config.file={write_config(tmp_path, simulator)}"
+    ended = run("--items=two", config)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == (
+        "managed-agents-exporter: --items: no environment has the id or name 'two'; there are: one\n"
+    )
+    simulator.call(simulator.faults.inject, "status-500", call="list")
+    ended = run("--items=one", config, "--log.level=error")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.splitlines()[-1].startswith("managed-agents-exporter: one: The list cannot be read (server): ")
 
 
 def test_the_environment_alone_configures(simulator: Running) -> None:
