@@ -10,12 +10,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 import yaml
 
 from dashboards import rules
 from exporter.simulator import World
 from tests.exported import exporter_process
+from tests.patience import PATIENCE_S
 from tests.shipped.documentation import page
 from tests.shipped.promql_reading import exposed, selections
 from tests.simulated import Running, running
@@ -164,6 +166,7 @@ def exporter(queue: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "environments: [{id: env_1, name: production, environment_key_file: key}]\n"
     )
     with exporter_process(f"--config.file={config}", directory=directory) as process:
+        process.scrape()
         yield process.base_url.removeprefix("http://"), config
 
 
@@ -194,6 +197,15 @@ def test_commands_work_as_they_are_written(
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         assert done.stdout.strip(), command
         assert '"type":"error"' not in done.stdout.replace(" ", ""), f"{command}: {done.stdout}"
+
+
+@pytest.mark.e2e
+def test_pages_of_the_exporter_answer_where_they_are_named(runbook: Path, exporter: tuple[str, Path]) -> None:
+    address, _ = exporter
+    for code in inline_code(runbook.read_text()):
+        if code.startswith("http://EXPORTER:9831/"):
+            answer = httpx.get(code.replace("EXPORTER:9831", address).replace("env_…", "env_1"), timeout=PATIENCE_S)
+            assert answer.status_code == 200, f"{code}: {answer.text}"
 
 
 def test_runbooks_have_commands() -> None:
