@@ -65,7 +65,7 @@ def scrape_config(target: str, *, interval: str = "1s", **more: object) -> dict[
 
 
 @contextmanager
-def prometheus_server(config: Mapping[str, object], directory: Path) -> Iterator[Prometheus]:
+def prometheus_server(config: Mapping[str, object], directory: Path, *flags: str) -> Iterator[Prometheus]:
     """Run Prometheus with the configuration on a free loopback port while the block runs."""
     port = free_port()
     home = directory / f"prometheus-{port}"
@@ -79,6 +79,7 @@ def prometheus_server(config: Mapping[str, object], directory: Path) -> Iterator
                 f"--config.file={home}/prometheus.yml",
                 f"--storage.tsdb.path={home}/data",
                 f"--web.listen-address=127.0.0.1:{port}",
+                *flags,
             ],
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -181,6 +181,7 @@ def _work(section: Section) -> WorkConfig:
         duration_buckets=section.take("duration_buckets", rising_numbers, default.duration_buckets),
         wait_objective_s=section.take("wait_objective", duration_s, default.wait_objective_s),
         items=section.take("items", flag, default.items),
+        exemplars=section.take("exemplars", flag, default.exemplars),
     )
 
 

@@ -82,6 +82,7 @@ class WorkConfig:
     )
     wait_objective_s: float = 120.0
     items: bool = True
+    exemplars: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

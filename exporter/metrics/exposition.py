@@ -18,12 +18,12 @@ from prometheus_client.exposition import choose_encoder
 
 from exporter.metrics import catalogue
 from exporter.metrics.negotiation import preferred_format, takes_gzip
-from exporter.metrics.series import go_string
+from exporter.metrics.series import exemplar_labels, go_string
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from exporter.listing.tally import HistogramView
+    from exporter.listing.tally import Exemplar, HistogramView
     from exporter.metrics.catalogue import Metric
     from exporter.metrics.series import Families, MetricFamily
 
@@ -106,13 +106,15 @@ class _Text:
 
     def write(self, families: Families) -> Iterator[bytes]:
         """Yield family after family, each as a whole."""
-        for environment, rows, histograms in families.series():
+        for environment, rows, histograms, exemplars in families.series():
             of = _labels({"environment_id": environment.id, "environment_name": environment.name})
             for metric, labels, value in rows:
                 before, after, write = self._pieces_by_row.get((metric.name, labels)) or self._new_pieces(
                     metric, labels
                 )
-                write(f"{before}{of}{after}{self._number[value]}\n".encode())
+                with_exemplar = metric is catalogue.WORK_FINISHED and self._openmetrics
+                exemplar = self._exemplar(exemplars.get(labels)) if with_exemplar else ""
+                write(f"{before}{of}{after}{self._number[value]}{exemplar}\n".encode())
             for metric, histogram in histograms:
                 self._buffer(metric).write(self._histogram(metric.name, of, histogram).encode())
         for metric in catalogue.CATALOGUE:
@@ -149,8 +151,16 @@ class _Text:
             template = self._template_by_histogram[key] = _histogram_template(name, histogram.bounds_s)
         number = self._number
         numbers = [number[count] for count in histogram.cumulative_counts]
+        if self._openmetrics and histogram.exemplars:
+            numbers = [each + self._exemplar(of_it) for each, of_it in zip(numbers, histogram.exemplars, strict=True)]
         filled = template % (*numbers, number[histogram.count], number[histogram.sum_s])
         return filled.replace(ENVIRONMENT_MARK, of)
+
+    def _exemplar(self, exemplar: Exemplar | None) -> str:
+        labels = {} if exemplar is None else exemplar_labels(exemplar)
+        if exemplar is None or not labels:
+            return ""
+        return f" # {{{_labels(labels)}}} {self._number[exemplar.value]} {exemplar.at}"
 
 
 def expose(families: Families, own: CollectorRegistry | None, wanted: Wanted) -> Exposition:

@@ -7,25 +7,34 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.samples import Exemplar as LibraryExemplar
 from prometheus_client.utils import floatToGoString
 
 from exporter.api.wire import LIVE_STATES, State
 from exporter.metrics import catalogue as m
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from exporter.environments.snapshot import Environment, Problem, Queue, ReadTimes, Snapshot, Work
-    from exporter.listing.tally import HistogramView
+    from exporter.listing.tally import Exemplar, HistogramView
 
 MetricFamily: TypeAlias = Any
 """One of the library's family classes: they share a shape, but no typed base with add_metric."""
+EXEMPLAR_LENGTH_LIMIT = 128
+"""OpenMetrics: how many characters the names and values of an exemplar's labels may have together."""
 Row = tuple[m.Metric, tuple[str, ...], float]
 """A metric, the values of the labels that follow the environment's, and the value."""
+
+
+Series: TypeAlias = (
+    "tuple[Environment, Iterator[Row], Iterator[tuple[m.Metric, HistogramView]], Mapping[tuple[str, ...], Exemplar]]"
+)
+"""Of one environment: its rows, its histograms, and the exemplars of WORK_FINISHED by their labels' values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,7 @@ class Families:
     snapshots: tuple[Snapshot, ...]
     monotonic: float
     heartbeat_overdue_s: float
+    exemplars: bool
 
     def __iter__(self) -> Iterator[MetricFamily]:
         family_by_name: dict[str, MetricFamily] = {}
@@ -48,22 +58,41 @@ class Families:
                 family_by_name[metric.name] = _family(metric)
             return family_by_name[metric.name]
 
-        for environment, rows, histograms in self.series():
+        for environment, rows, histograms, exemplars in self.series():
             of = (environment.id, environment.name)
             for metric, labels, value in rows:
-                family_of(metric).add_metric((*of, *labels), value)
+                more = {"exemplar": _library_exemplar(exemplars.get(labels))} if metric is m.WORK_FINISHED else {}
+                family_of(metric).add_metric((*of, *labels), value, **more)
             for metric, histogram in histograms:
                 family_of(metric).add_metric(of, buckets=_buckets(histogram), sum_value=histogram.sum_s)
         yield from (family_by_name[metric.name] for metric in m.CATALOGUE if metric.name in family_by_name)
 
-    def series(self) -> Iterator[tuple[Environment, Iterator[Row], Iterator[tuple[m.Metric, HistogramView]]]]:
+    def series(self) -> Iterator[Series]:
         for snapshot in self.snapshots:
             rows = _rows(snapshot, self.monotonic, self.heartbeat_overdue_s)
-            yield snapshot.environment, rows, _histograms(snapshot)
+            exemplars = {} if snapshot.tally is None or not self.exemplars else snapshot.tally.exemplar_by_outcome
+            by_labels: Mapping[tuple[str, ...], Exemplar] = {(outcome,): each for outcome, each in exemplars.items()}
+            yield snapshot.environment, rows, _histograms(snapshot, exemplars=self.exemplars), by_labels
 
 
-def families_of(snapshots: Iterable[Snapshot], *, monotonic: float, heartbeat_overdue_s: float) -> Families:
-    return Families(tuple(snapshots), monotonic, heartbeat_overdue_s)
+def families_of(
+    snapshots: Iterable[Snapshot], *, monotonic: float, heartbeat_overdue_s: float, exemplars: bool = True
+) -> Families:
+    return Families(tuple(snapshots), monotonic, heartbeat_overdue_s, exemplars)
+
+
+def exemplar_labels(exemplar: Exemplar) -> dict[str, str]:
+    """Return the ids that fit into what OpenMetrics allows for an exemplar's labels: the session's only beside the item's."""
+    labels = {"work_id": exemplar.work_id}
+    if exemplar.session_id is not None:
+        both = {"session_id": exemplar.session_id} | labels
+        if _length(both) <= EXEMPLAR_LENGTH_LIMIT:
+            return both
+    return labels if _length(labels) <= EXEMPLAR_LENGTH_LIMIT else {}
+
+
+def _length(labels: Mapping[str, str]) -> int:
+    return sum(len(name) + len(value) for name, value in labels.items())
 
 
 def _family(metric: m.Metric) -> MetricFamily:
@@ -135,18 +164,27 @@ def _work_rows(work: Work, heartbeat_overdue_s: float) -> Iterator[Row]:
     yield m.WORK_HEARTBEAT_OVERDUE, (), bisect_left(listing.heartbeats, times.server_at - heartbeat_overdue_s)
 
 
-def _histograms(snapshot: Snapshot) -> Iterator[tuple[m.Metric, HistogramView]]:
+def _histograms(snapshot: Snapshot, *, exemplars: bool) -> Iterator[tuple[m.Metric, HistogramView]]:
     if snapshot.tally is None:
         return
-    yield m.WORK_QUEUE_WAIT, snapshot.tally.queue_wait
-    yield m.WORK_STARTUP, snapshot.tally.startup
-    yield m.WORK_RUN, snapshot.tally.run
-    yield m.WORK_STOP, snapshot.tally.stop
+    for metric, histogram in (
+        (m.WORK_QUEUE_WAIT, snapshot.tally.queue_wait),
+        (m.WORK_STARTUP, snapshot.tally.startup),
+        (m.WORK_RUN, snapshot.tally.run),
+        (m.WORK_STOP, snapshot.tally.stop),
+    ):
+        yield metric, histogram if exemplars else replace(histogram, exemplars=())
 
 
-def _buckets(histogram: HistogramView) -> list[tuple[str, float]]:
+def _buckets(histogram: HistogramView) -> list[tuple[str, float, object]]:
     bounds = [go_string(bound) for bound in (*histogram.bounds_s, math.inf)]
-    return list(zip(bounds, histogram.cumulative_counts, strict=True))
+    exemplars = map(_library_exemplar, histogram.exemplars or (None,) * len(bounds))
+    return list(zip(bounds, histogram.cumulative_counts, exemplars, strict=True))
+
+
+def _library_exemplar(exemplar: Exemplar | None) -> object:
+    labels = {} if exemplar is None else exemplar_labels(exemplar)
+    return LibraryExemplar(labels, exemplar.value, exemplar.at) if exemplar is not None and labels else None
 
 
 def _age_s(since: float | None, times: ReadTimes) -> float:

@@ -233,6 +233,7 @@ class Routes:
             snapshots,
             monotonic=self._parts.clock.monotonic(),
             heartbeat_overdue_s=self._parts.config().work.heartbeat_overdue_s,
+            exemplars=self._parts.config().work.exemplars,
         )
         return expose(families, own, wanted)
 

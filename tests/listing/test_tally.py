@@ -8,7 +8,7 @@ import pytest
 
 from exporter.api.wire import State, WorkItem
 from exporter.listing.lifecycle import Step, Transition
-from exporter.listing.tally import Tally
+from exporter.listing.tally import Exemplar, Tally
 
 BUCKETS = (1.0, 5.0, 60.0)
 
@@ -116,3 +116,43 @@ def test_a_wait_within_the_objective_is_counted_exactly(
     tally.observe([Transition(Step.ACKNOWLEDGED, item)], wait_objective_s=60)
     assert tally.view().acknowledged_in_time == in_time
     assert tally.view().queue_wait.count >= in_time
+
+
+def _started(work_id: str, *, after_s: float, at: float, session_id: str | None = None) -> Transition:
+    item = WorkItem(
+        work_id, State.ACTIVE, acknowledged_at=at - after_s, started_at=at, type="session", session_id=session_id
+    )
+    return Transition(Step.STARTED, item)
+
+
+def test_each_bucket_keeps_the_exemplar_of_its_latest_item() -> None:
+    tally = Tally(BUCKETS)
+    tally.observe(
+        [
+            _started("work_1", after_s=0.5, at=100, session_id="session_1"),
+            _started("work_2", after_s=0.7, at=90),
+            _started("work_3", after_s=3, at=80),
+        ],
+        wait_objective_s=60,
+    )
+    assert tally.view().startup.exemplars == (
+        Exemplar("work_1", "session_1", 0.5, 100),
+        Exemplar("work_3", None, 3, 80),
+        None,
+        None,
+    )
+    assert tally.view().run.exemplars == ()
+
+
+def test_an_outcome_keeps_the_exemplar_of_its_latest_item() -> None:
+    tally = Tally(BUCKETS)
+    tally.observe([_stopped(stopped_at=50.0), _stopped(stopped_at=None)], wait_objective_s=60)
+    assert tally.view().exemplar_by_outcome == {"never_acknowledged": Exemplar("work_1", None, 1.0, 50.0)}
+
+
+@pytest.mark.parametrize("hostile", ["work_\x00", "work_\u202e", "work_\n"])
+def test_an_id_that_could_mislead_is_no_exemplar(hostile: str) -> None:
+    tally = Tally(BUCKETS)
+    tally.observe([_started(hostile, after_s=0.5, at=100)], wait_objective_s=60)
+    assert set(tally.view().startup.exemplars) == {None}
+    assert tally.view().startup.count == 1

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.api.wire import LIVE_STATES, State, WorkStats
 from exporter.environments.snapshot import Environment, Queue, ReadTimes, Snapshot, Work
 from exporter.listing.ledger import Listing
-from exporter.listing.tally import HistogramView, TallyView
+from exporter.listing.tally import Exemplar, HistogramView, TallyView
 from exporter.metrics.exposition import Wanted, expose
 from exporter.metrics.series import Families, families_of
 
@@ -58,11 +58,21 @@ listings = st.builds(
 )
 
 
+exemplars = st.builds(
+    Exemplar,
+    work_id=texts.filter(bool) | st.just("w" * 121) | st.just("w" * 122),
+    session_id=st.none() | texts | st.just("s" * 100),
+    value=seconds,
+    at=seconds,
+)
+
+
 @st.composite
 def histograms(draw: st.DrawFn) -> HistogramView:
     bounds = draw(st.lists(st.floats(0.001, 1e9), max_size=4, unique=True).map(sorted))
     observed = draw(st.lists(st.integers(0, 10**6), min_size=len(bounds) + 1, max_size=len(bounds) + 1))
-    return HistogramView(tuple(bounds), tuple(accumulate(observed)), draw(seconds))
+    of_buckets = st.lists(st.none() | exemplars, min_size=len(observed), max_size=len(observed)).map(tuple)
+    return HistogramView(tuple(bounds), tuple(accumulate(observed)), draw(seconds), draw(st.just(()) | of_buckets))
 
 
 tallies = st.builds(
@@ -74,6 +84,7 @@ tallies = st.builds(
     startup=histograms(),
     run=histograms(),
     stop=histograms(),
+    exemplar_by_outcome=st.dictionaries(st.sampled_from(["ran", "never_started"]), exemplars),
 )
 snapshots = st.builds(
     Snapshot,
@@ -102,9 +113,9 @@ def own_registry() -> CollectorRegistry:
     return registry
 
 
-@given(several, st.sampled_from(ACCEPTED + OPENMETRICS + OTHER_ESCAPINGS))
-def test_every_byte_is_the_librarys(shown: list[Snapshot], accept: str) -> None:
-    families = families_of(shown, monotonic=NOW, heartbeat_overdue_s=90)
+@given(several, st.sampled_from(ACCEPTED + OPENMETRICS + OTHER_ESCAPINGS), st.booleans())
+def test_every_byte_is_the_librarys(shown: list[Snapshot], accept: str, with_exemplars: bool) -> None:  # noqa: FBT001 -- drawn
+    families = families_of(shown, monotonic=NOW, heartbeat_overdue_s=90, exemplars=with_exemplars)
     own = own_registry()
     encode, content_type = choose_encoder(accept)
     written = expose(families, own, Wanted(accept=accept))
@@ -155,3 +166,44 @@ def test_a_scraper_that_asks_for_the_impossible_gets_plain_text(accept: str) -> 
     families = families_of((), monotonic=NOW, heartbeat_overdue_s=90)
     exposition = expose(families, own_registry(), Wanted(accept=accept))
     assert exposition.content_type == "text/plain; version=0.0.4; charset=utf-8"
+
+
+def with_exemplar(work_id: str, session_id: str | None) -> Snapshot:
+    exemplar = Exemplar(work_id, session_id, 1.5, 1_782_893_701.25)
+    histogram = HistogramView((1.0, 2.0), (0, 1, 1), 1.5, (None, exemplar, None))
+    none = HistogramView((1.0, 2.0), (0, 0, 0), 0.0)
+    tally = TallyView(1, 1, {"ran": 1}, histogram, none, none, none, {"ran": Exemplar(work_id, session_id, 1.0, 7.0)})
+    environment = Environment(id="env_1", name="one")
+    return Snapshot(environment=environment, listing_enabled=True, queue=None, work=None, tally=tally)
+
+
+def exemplars_of(shown: Snapshot, accept: str, *, exemplars: bool = True) -> list[str]:
+    families = families_of([shown], monotonic=NOW, heartbeat_overdue_s=90, exemplars=exemplars)
+    lines = expose(families, None, Wanted(accept=accept)).body.decode().splitlines()
+    return [line.split(" # ")[1] for line in lines if " # " in line]
+
+
+def test_a_bucket_and_an_outcome_name_their_latest_item_in_openmetrics_alone() -> None:
+    shown = with_exemplar("work_1", "session_1")
+    assert exemplars_of(shown, OPENMETRICS[0]) == [
+        '{session_id="session_1",work_id="work_1"} 1.5 1782893701.25',
+        '{session_id="session_1",work_id="work_1"} 1.0 7.0',
+    ]
+    assert exemplars_of(shown, "text/plain") == []
+    assert exemplars_of(shown, OPENMETRICS[0], exemplars=False) == []
+
+
+@pytest.mark.parametrize(
+    ("work", "session", "names"),
+    [
+        (11, 100, ["session_id", "work_id"]),
+        (12, 100, ["work_id"]),
+        (121, None, ["work_id"]),
+        (122, None, []),
+    ],
+)
+def test_the_ids_of_an_exemplar_keep_to_the_limit_of_openmetrics(
+    work: int, session: int | None, names: list[str]
+) -> None:
+    found = exemplars_of(with_exemplar("w" * work, None if session is None else "s" * session), OPENMETRICS[0])
+    assert [name for name in ("session_id", "work_id") if found and f"{name}=" in found[0]] == names
