@@ -153,8 +153,8 @@ class _Text:
         numbers = [number[count] for count in histogram.cumulative_counts]
         if self._openmetrics and histogram.exemplars:
             numbers = [each + self._exemplar(of_it) for each, of_it in zip(numbers, histogram.exemplars, strict=True)]
-        filled = template % (*numbers, number[histogram.count], number[histogram.sum_s])
-        return filled.replace(ENVIRONMENT_MARK, of)
+        lines = template.replace(ENVIRONMENT_MARK, of.replace("%", "%%"))
+        return lines % (*numbers, number[histogram.count], number[histogram.sum_s])
 
     def _exemplar(self, exemplar: Exemplar | None) -> str:
         labels = {} if exemplar is None else exemplar_labels(exemplar)

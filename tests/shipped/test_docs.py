@@ -40,6 +40,7 @@ NAMES = {"up", *exposed(), *(recording.record for recording in rules.RECORDINGS)
 SECTION_KEYS = {"api", "scrape", "listing", "work", "discovery", "environments"}
 PROMETHEUS_KEYS = {"global", "rule_files", "alerting", "scrape_configs"}
 OTHER_PROGRAMS_FLAGS = {
+    "--enable-feature",
     "--check",  # the generator of dashboards and rules
     "--flag",  # stands for any
 }
