@@ -50,17 +50,20 @@ def _found(snapshot: Snapshot, monotonic: float, heartbeat_overdue_s: float) -> 
     if monotonic - queue.times.monotonic_at > CURRENT_S:
         yield Trouble(Severity.WARNING, "Its numbers are old.")
     else:
-        yield from _of_queue(queue, snapshot)
+        yield from _of_queue(queue, snapshot, heartbeat_overdue_s)
     if work is not None and monotonic - work.times.monotonic_at <= CURRENT_S:
         yield from _of_work(work, heartbeat_overdue_s)
     if snapshot.listing_enabled and snapshot.work_problem is not None:
         yield Trouble(Severity.WARNING, "Its list cannot be read.")
 
 
-def _of_queue(queue: Queue, snapshot: Snapshot) -> Iterator[Trouble]:
+def _of_queue(queue: Queue, snapshot: Snapshot, heartbeat_overdue_s: float) -> Iterator[Trouble]:
     stats = queue.stats
-    if stats.depth and stats.workers_polling == 0 and not _is_busy(snapshot.work):
-        yield Trouble(Severity.CRITICAL, "Work waits, and nobody polls.")
+    if stats.depth and stats.workers_polling == 0:
+        if snapshot.work is None and snapshot.listing_enabled:
+            yield Trouble(Severity.WARNING, "Work waits, and nobody polls; whether all are busy is not known.")
+        elif not _is_busy(snapshot.work, heartbeat_overdue_s):
+            yield Trouble(Severity.CRITICAL, "Work waits, and nobody polls.")
     if stats.oldest_queued_at is not None:
         objectives = (queue.times.server_at - stats.oldest_queued_at) / max(1.0, snapshot.environment.wait_objective_s)
         if objectives > WAIT_CRITICAL_OBJECTIVES:
@@ -69,9 +72,13 @@ def _of_queue(queue: Queue, snapshot: Snapshot) -> Iterator[Trouble]:
             yield Trouble(Severity.WARNING, "Work waits too long.")
 
 
-def _is_busy(work: Work | None) -> bool:
-    """Tell whether anybody works, as far as the list says."""
-    return work is not None and work.listing.count_by_state.get(State.ACTIVE, 0) > 0
+def _is_busy(work: Work | None, heartbeat_overdue_s: float) -> bool:
+    """Tell whether anybody works: an item is active, and its heartbeat is not overdue."""
+    return work is not None and work.listing.count_by_state.get(State.ACTIVE, 0) > _overdue(work, heartbeat_overdue_s)
+
+
+def _overdue(work: Work, heartbeat_overdue_s: float) -> int:
+    return sum(at < work.times.server_at - heartbeat_overdue_s for at in work.listing.heartbeats)
 
 
 def _of_work(work: Work, heartbeat_overdue_s: float) -> Iterator[Trouble]:
@@ -83,7 +90,7 @@ def _of_work(work: Work, heartbeat_overdue_s: float) -> Iterator[Trouble]:
         oldest_at = listing.oldest_at_by_state.get(state)
         if oldest_at is not None and now - oldest_at > limit_s:
             yield Trouble(Severity.WARNING, f"An item {words}.")
-    overdue = sum(at < now - heartbeat_overdue_s for at in listing.heartbeats)
+    overdue = _overdue(work, heartbeat_overdue_s)
     active = listing.count_by_state.get(State.ACTIVE, 0)
     if overdue >= OVERDUE_CRITICAL_ITEMS and overdue >= OVERDUE_CRITICAL_SHARE * active:
         yield Trouble(Severity.CRITICAL, "Heartbeats of many items are overdue.")

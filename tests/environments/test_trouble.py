@@ -65,7 +65,10 @@ MANY_OVERDUE = (Severity.CRITICAL, "Heartbeats of many items are overdue.")
     [
         ({}, []),
         ({"queue": queue(depth=3, workers=0)}, [NOBODY]),
-        ({"queue": queue(depth=3, workers=0), "work": None}, [NOBODY]),
+        ({"queue": queue(depth=3, workers=0), "work": None}, [(1, "Work waits, and nobody polls; whether all are busy is not known.")]),
+        ({"queue": queue(depth=3, workers=0), "work": None, "listing_enabled": False}, [NOBODY]),
+        ({"queue": queue(depth=3, workers=0), "work": work(91)}, [NOBODY, OVERDUE]),
+        ({"queue": queue(depth=3, workers=0), "work": work(91, 10)}, [OVERDUE]),
         ({"queue": queue(depth=3, workers=0), "work": work(10)}, []),
         ({"queue": queue(depth=3, workers=None)}, []),
         ({"queue": queue(depth=0, workers=0)}, []),
