@@ -2,22 +2,26 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
-PYTEST := $(BIN)/python -m pytest --hypothesis-profile=ci
+# Most of these tests wait for something that takes real time.
+E2E_JOBS ?= 4
+PROFILE ?= ci
+PYTEST := $(BIN)/python -m pytest --hypothesis-profile=$(PROFILE)
 COVERAGE ?= --cov --cov-report=term
+E2E    ?= tests
 # Simulated days and millions of items: measuring their coverage would take longer than all the rest.
 LONG   := tests/listing/test_ledger_day.py tests/listing/test_ledger_machine.py tests/listing/test_ledger_cost.py
 # The lock files are complete. A resolver would look beyond them, and fail on the day one of their packages has a newer release.
 INSTALL := $(BIN)/python -m pip install --quiet --no-deps
 LOCK   := uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --quiet
 
-.PHONY: demo test check unit e2e lint types bench lock lowest sbom chart image clean
+.PHONY: demo test unit long e2e lint types bench lock lowest sbom chart image clean
 
 demo: $(VENV)/.run       ## start the exporter on the embedded simulated API
 	$(BIN)/managed-agents-exporter --demo
 
 test: $(VENV)/.test      ## everything CI runs; installs what it needs, Debian packages too
 	.ci/debian-packages
-	$(MAKE) lint types unit e2e
+	$(MAKE) lint types unit long e2e
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -29,10 +33,12 @@ types: $(VENV)/.test
 
 unit: $(VENV)/.test
 	$(PYTEST) -m "not e2e" -n $(JOBS) $(COVERAGE) $(LONG:%=--ignore=%)
+
+long: $(VENV)/.test
 	$(PYTEST) -n $(JOBS) $(LONG)
 
 e2e: $(VENV)/.test
-	$(PYTEST) -m e2e -n $(JOBS)
+	$(PYTEST) -m e2e -n $(E2E_JOBS) $(E2E)
 
 bench: $(VENV)/.bench    ## measure, beside a naive exporter, and renew docs/benchmarks
 	$(BIN)/python -m tests.benchmark

@@ -14,6 +14,8 @@ for name in [each for each in os.environ if each.startswith("PYTHON")]:
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 # In CI the same examples each time: what fails there has been broken by the change.
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True, database=None)
+# With a second Python on the same machine: it shows what the interpreter changes, not what the examples find.
+settings.register_profile("brief", settings.get_profile("ci"), max_examples=20)
 settings.load_profile("default")
 
 
