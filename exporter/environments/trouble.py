@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # The numbers of the shipped alerts; a test compares them.
 WAIT_WARNING_OBJECTIVES, WAIT_CRITICAL_OBJECTIVES = 2.5, 15
+PENDING_S = 60
 STARTING_S, STOPPING_S = 300, 600
 OVERDUE_CRITICAL_ITEMS, OVERDUE_CRITICAL_SHARE = 3, 0.5
 CURRENT_S = 120
@@ -65,7 +66,11 @@ def _of_queue(queue: Queue, snapshot: Snapshot, heartbeat_overdue_s: float) -> I
         elif not _is_busy(snapshot.work, heartbeat_overdue_s):
             yield Trouble(Severity.CRITICAL, "Work waits, and nobody polls.")
     if stats.oldest_queued_at is not None:
-        objectives = (queue.times.server_at - stats.oldest_queued_at) / max(1.0, snapshot.environment.wait_objective_s)
+        waited_s = queue.times.server_at - stats.oldest_queued_at
+        # Behind a backlog the oldest item is one that waits.
+        if stats.pending and not stats.depth and stats.workers_polling and waited_s > PENDING_S:
+            yield Trouble(Severity.WARNING, "Work is claimed and not acknowledged.")
+        objectives = waited_s / max(1.0, snapshot.environment.wait_objective_s)
         if objectives > WAIT_CRITICAL_OBJECTIVES:
             yield Trouble(Severity.CRITICAL, "Work waits far too long.")
         elif objectives > WAIT_WARNING_OBJECTIVES:

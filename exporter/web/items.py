@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = ("Item", "Session", "State", "For", "Last heartbeat")
 UNKNOWN: Final = "unknown"
+DEFAULT_LIMIT, LARGEST_LIMIT = 100, 1000
 
 
 def as_json(items: LiveItems) -> str:
@@ -43,28 +44,31 @@ def as_table(items: LiveItems) -> str:
     return "".join(f"{'  '.join(map(str.ljust, row, widths)).rstrip()}\n" for row in rows)
 
 
-def as_page(items: LiveItems, states: Collection[State], *, link_base: str) -> str:
-    """Return the page. `states`: those that were asked for; `link_base`: what links begin with."""
+def as_page(items: LiveItems, states: Collection[State], limit: int, *, link_base: str) -> str:
+    """Return the page. `states`, `limit`: what was asked for; `link_base`: what links begin with."""
     name = items.environment_name
     return document(
         f"Items of {_shown(name)}",
         tag("h1", f"Items of {_shown(name)}"),
-        tag("nav", tag("a", "All environments", href=link_base), *_links(items, states, link_base)),
-        tag("p", _summary(items)),
+        tag("nav", tag("a", "All environments", href=link_base), *_links(items, states, limit, link_base)),
+        tag("p", _summary(items), *_more(items, states, limit, link_base)),
         *_table(items.items),
     )
 
 
-def _links(items: LiveItems, states: Collection[State], link_base: str) -> Iterator[Markup]:
+def _links(items: LiveItems, states: Collection[State], limit: int, link_base: str) -> Iterator[Markup]:
     for word, wanted in (("any state", ()), *((state.value, (state,)) for state in STATES)):
         chosen = set(wanted or STATES) == set(states)
-        yield tag("b", word) if chosen else tag("a", word, href=address(link_base, items.environment_id, *wanted))
-    yield tag("a", "JSON", href=f"{address(link_base, items.environment_id, *_narrowed(states))}&format=json")
+        href = address(link_base, items.environment_id, *wanted, limit=limit)
+        yield tag("b", word) if chosen else tag("a", word, href=href)
+    href = address(link_base, items.environment_id, *_narrowed(states), limit=limit)
+    yield tag("a", "JSON", href=f"{href}&format=json")
 
 
-def address(link_base: str, environment_id: str, *states: State) -> str:
+def address(link_base: str, environment_id: str, *states: State, limit: int = DEFAULT_LIMIT) -> str:
     """Return the address of the page of these items."""
     query = [("target", environment_id), *(("state", state.value) for state in states)]
+    query += [] if limit == DEFAULT_LIMIT else [("limit", str(limit))]
     return f"{link_base}items?{urlencode(query)}"
 
 
@@ -76,6 +80,13 @@ def _summary(items: LiveItems) -> str:
     count = f"{items.total:,} items" if items.total != 1 else "1 item"
     shown = "" if len(items.items) == items.total else f", the {len(items.items):,} that are longest in their state"
     return f"{count}{shown}; read {span(items.age_s)} ago. Times are those at the read."
+
+
+def _more(items: LiveItems, states: Collection[State], limit: int, link_base: str) -> Iterator[str]:
+    if len(items.items) < items.total and limit < LARGEST_LIMIT:
+        href = address(link_base, items.environment_id, *_narrowed(states), limit=LARGEST_LIMIT)
+        yield " "
+        yield tag("a", f"Show up to {LARGEST_LIMIT:,}.", href=href)
 
 
 def _table(items: Iterable[LiveItem]) -> Iterator[Markup]:

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from exporter.environments.snapshot import Snapshot
 
 TIMEOUT_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
-ITEMS_DEFAULT, ITEMS_LIMIT = 100, 1000
 ITEMS_OFF = "The items are not shown: work.items is false.\n"
 NO_SUCH_ITEMS = "The items need exactly one target: the id or name of an environment that /sd lists.\n"
 UNKNOWN_TARGET = "The probe needs exactly one target: the id or name of an environment that /sd lists.\n"
@@ -163,7 +162,7 @@ class Routes:
             return PlainTextResponse(f"{found}\n", 503)
         if wants_json:
             return Response(items_views.as_json(found), media_type="application/json", headers=SECURITY_HEADERS)
-        text = items_views.as_page(found, states, link_base=self._parts.web.link_base)
+        text = items_views.as_page(found, states, limit, link_base=self._parts.web.link_base)
         return HTMLResponse(_encoded(text), headers=SECURITY_HEADERS)
 
     async def reload(self, _: Request) -> Response:
@@ -264,9 +263,9 @@ def _states(words: Sequence[str]) -> tuple[State, ...]:
 def _limit(text: str | None) -> int:
     """Return how many items are shown at most. Raises ValueError."""
     if text is None:
-        return ITEMS_DEFAULT
-    if not (re.fullmatch("[0-9]{1,4}", text) and 0 < int(text) <= ITEMS_LIMIT):
-        raise ValueError(f"limit: {text!r} is not a whole number from 1 to {ITEMS_LIMIT}")
+        return items_views.DEFAULT_LIMIT
+    if not (re.fullmatch("[0-9]{1,4}", text) and 0 < int(text) <= items_views.LARGEST_LIMIT):
+        raise ValueError(f"limit: {text!r} is not a whole number from 1 to {items_views.LARGEST_LIMIT}")
     return int(text)
 
 

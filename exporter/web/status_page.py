@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from exporter.environments.snapshot import Problem, Queue, Snapshot, Work
     from exporter.environments.trouble import Trouble
 
+DOCUMENTATION: Final = "https://github.com/managed-agents-exporter/managed-agents-exporter/tree/main/docs"
 NOT_READ: Final = "No scrape has read it yet, or none was allowed to for longer than scrape.max_age."
 COLUMNS: Final = ("Environment", "State", "Waiting", "Claimed", "Oldest", "Workers polling", "Work listed")
-
-
 NONE: Final = (
     "None is configured, and discovery has found none. Name some in the configuration file under environments, or let "
     "discovery.enabled find them with an API key."
@@ -120,6 +119,7 @@ def render(status: Status, snapshots: Sequence[Snapshot], view: View, *, wall: f
         tag("a", "Metrics", href=f"{link_base}{status.telemetry_path.removeprefix('/')}"),
         tag("a", "Service discovery", href=f"{link_base}sd"),
         tag("a", "Health", href=f"{link_base}-/healthy"),
+        tag("a", "Documentation", href=DOCUMENTATION),
     )
     return document(
         "managed-agents-exporter",

@@ -21,9 +21,11 @@ def times(age_s: float = 5.0) -> ReadTimes:
     return ReadTimes(read_at=0.0, server_at=SERVER_NOW, monotonic_at=NOW - age_s, duration_s=0.1)
 
 
-def queue(depth: int = 0, workers: int | None = 1, waited_s: float | None = None, age_s: float = 5.0) -> Queue:
+def queue(
+    depth: int = 0, workers: int | None = 1, waited_s: float | None = None, age_s: float = 5.0, pending: int = 0
+) -> Queue:
     oldest_at = None if waited_s is None else SERVER_NOW - waited_s
-    return Queue(WorkStats(depth, 0, oldest_at, workers), times(age_s))
+    return Queue(WorkStats(depth, pending, oldest_at, workers), times(age_s))
 
 
 def work(*heartbeats_s: float, active: int = 0, age_s: float = 5.0, **for_s: float) -> Work:
@@ -47,6 +49,7 @@ def test_the_numbers_are_the_alerts() -> None:
     assert trouble.WAIT_WARNING_OBJECTIVES == thresholds.WAIT_WARNING_OBJECTIVES
     assert trouble.WAIT_CRITICAL_OBJECTIVES == thresholds.WAIT_CRITICAL_OBJECTIVES
     assert (trouble.STARTING_S, trouble.STOPPING_S) == (thresholds.STARTING_S, thresholds.STOPPING_S)
+    assert trouble.PENDING_S == thresholds.PENDING_AGE_S
     assert trouble.OVERDUE_CRITICAL_ITEMS == thresholds.HEARTBEATS_CRITICAL_ITEMS
     assert trouble.OVERDUE_CRITICAL_SHARE == thresholds.HEARTBEATS_CRITICAL_SHARE
     assert trouble.CURRENT_S == thresholds.CURRENT_S
@@ -55,6 +58,7 @@ def test_the_numbers_are_the_alerts() -> None:
 NOBODY = (Severity.CRITICAL, "Work waits, and nobody polls.")
 LONG = (Severity.WARNING, "Work waits too long.")
 FAR_TOO_LONG = (Severity.CRITICAL, "Work waits far too long.")
+UNACKNOWLEDGED = (Severity.WARNING, "Work is claimed and not acknowledged.")
 OLD = (Severity.WARNING, "Its numbers are old.")
 OVERDUE = (Severity.WARNING, "A heartbeat is overdue.")
 MANY_OVERDUE = (Severity.CRITICAL, "Heartbeats of many items are overdue.")
@@ -77,6 +81,12 @@ MANY_OVERDUE = (Severity.CRITICAL, "Heartbeats of many items are overdue.")
         ({"queue": queue(waited_s=900)}, [LONG]),
         ({"queue": queue(waited_s=901)}, [FAR_TOO_LONG]),
         ({"queue": queue(depth=3, workers=0, waited_s=9_000, age_s=121)}, [OLD]),
+        ({"queue": queue(pending=1, waited_s=60)}, []),
+        ({"queue": queue(pending=1, waited_s=61)}, [UNACKNOWLEDGED]),
+        ({"queue": queue(pending=1, waited_s=61, depth=1)}, []),
+        ({"queue": queue(pending=1, waited_s=61, workers=0)}, []),
+        ({"queue": queue(pending=1, waited_s=61, workers=None)}, []),
+        ({"queue": queue(pending=1, waited_s=61, age_s=121)}, [OLD]),
         ({"work": work(starting=300)}, []),
         ({"work": work(starting=301)}, [(Severity.WARNING, "An item does not start.")]),
         ({"work": work(stopping=601)}, [(Severity.WARNING, "An item does not stop.")]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from exporter.api.wire import State
 from exporter.environments.live_items import STATES, LiveItem, LiveItems
@@ -78,7 +79,7 @@ def test_a_table_without_items_is_a_sentence() -> None:
 
 
 def test_the_page_escapes_what_comes_from_the_api_and_says_how_old_it_is() -> None:
-    page = as_page(ITEMS, STATES, link_base="./")
+    page = as_page(ITEMS, STATES, 100, link_base="./")
     assert "<script>" not in page
     assert "work_&lt;script&gt;&quot;&amp;[2J" in page
     assert "\u202e" not in page
@@ -88,12 +89,26 @@ def test_the_page_escapes_what_comes_from_the_api_and_says_how_old_it_is() -> No
 
 
 def test_the_page_links_to_each_state_to_json_and_to_all_environments() -> None:
-    page = as_page(ITEMS, (State.STARTING,), link_base="/exporter/")
+    page = as_page(ITEMS, (State.STARTING,), 100, link_base="/exporter/")
     assert '<a href="/exporter/">All environments</a>' in page
     assert '<a href="/exporter/items?target=env_1">any state</a>' in page
     assert '<a href="/exporter/items?target=env_1&amp;state=queued">queued</a>' in page
     assert "<b>starting</b>" in page
     assert '<a href="/exporter/items?target=env_1&amp;state=starting&amp;format=json">JSON</a>' in page
+
+
+def test_a_limit_is_kept_by_every_link() -> None:
+    page = as_page(ITEMS, (State.STARTING,), 7, link_base="./")
+    assert '<a href="./items?target=env_1&amp;limit=7">any state</a>' in page
+    assert '<a href="./items?target=env_1&amp;state=queued&amp;limit=7">queued</a>' in page
+    assert '<a href="./items?target=env_1&amp;state=starting&amp;limit=7&amp;format=json">JSON</a>' in page
+
+
+def test_more_are_one_click_away_where_there_are_more() -> None:
+    more = '<a href="./items?target=env_1&amp;state=starting&amp;limit=1000">Show up to 1,000.</a>'
+    assert more in as_page(ITEMS, (State.STARTING,), 100, link_base="./")
+    assert "Show up to" not in as_page(ITEMS, STATES, 1000, link_base="./")
+    assert "Show up to" not in as_page(replace(ITEMS, total=len(ITEMS.items)), STATES, 100, link_base="./")
 
 
 def test_an_address_quotes_the_environment() -> None:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dashboards.addresses import REPOSITORY_URL
 from exporter.api.client import REASONS, Reason
 from exporter.api.wire import State, WorkStats
 from exporter.check.remedies import REMEDY_BY_REASON
@@ -94,7 +95,7 @@ def row(each: Snapshot) -> list[str]:
 
 # ---- the exporter itself
 
-HEAD = ["managed-agents-exporter", "Metrics", "Service discovery", "Health"]
+HEAD = ["managed-agents-exporter", "Metrics", "Service discovery", "Health", "Documentation"]
 FACTS = ["Version", "1.2.3", "Running for", "2 h 2 min", "API calls", "120 a minute", "59 left now", "Discovery", "off"]
 NOTHING = ["No environments", NONE]
 
@@ -255,6 +256,7 @@ def test_the_page_links_to_the_metrics_and_each_environments_probe() -> None:
         links = [dict(attributes)["href"] for tag, attributes in _Reader(text).elements if tag == "a"]
         assert links == [
             *(f"{base}{path}" for path in ("metrics", "sd", "-/healthy")),
+            f"{REPOSITORY_URL}/tree/main/docs",
             *(f"{base}?state={group}" for group in ("failing", "trouble", "fine")),
             f"{base}probe?target=env_a",
         ]
