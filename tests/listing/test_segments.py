@@ -38,6 +38,12 @@ def test_an_item_just_behind_the_page_is_asked_for_by_itself() -> None:
     assert _asked(segments.requests(unread, oldest_first, read=READ)) == [(100, [199]), (200, [200])]
 
 
+def test_bookmarks_closer_than_a_page_are_passed_over() -> None:
+    segments, _ = _segments(100, 150, 190, 200)
+    unread = [tracked(active(str(at), at), at) for at in (130, 160, 199, 200)]
+    assert _asked(segments.requests(unread, oldest_first, read=READ)) == [(100, [130, 160, 199]), (200, [200])]
+
+
 def test_items_far_behind_one_bookmark_are_asked_for_once() -> None:
     segments, _ = _segments(100)
     unread = [tracked(active(str(at), at), at) for at in (250, 350, 351)]
