@@ -108,9 +108,16 @@ LEFT: Final = Recording(
 
 # ---- How many workers it takes
 
+
+def _arrivals(window: str, seen_since: str) -> str:
+    return f"  rate({m.WORK_CREATED.name}[{window}]) and {m.WORK_CREATED.name} offset {seen_since}"
+
+
+# Over the longest window that an exporter has counted through: a rate divides by the whole window, however little of it was seen.
+_WINDOWS = ((t.BACKLOG_GROWTH_WINDOW, "28m"), ("10m", "9m"), ("5m", "4m"))
 ARRIVALS: Final = Recording(
     f"environment:{m.WORK_CREATED.name}:max_rate{t.BACKLOG_GROWTH_WINDOW}",
-    f"max by ({ENVIRONMENT}) (rate({m.WORK_CREATED.name}[{t.BACKLOG_GROWTH_WINDOW}]))",
+    f"max by ({ENVIRONMENT}) (\n{f'{chr(10)}  or{chr(10)}'.join(_arrivals(*each) for each in _WINDOWS)}\n)",
 )
 
 
