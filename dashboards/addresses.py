@@ -8,3 +8,5 @@ REPOSITORY_URL: Final = "https://github.com/managed-agents-exporter/managed-agen
 RUNBOOK_URL: Final = REPOSITORY_URL + "/blob/main/docs/runbooks/{alert}.md"
 # Where people reach Grafana; the address of config/compose.yml. A pager makes a link of it only with its scheme.
 GRAFANA_URL: Final = "http://localhost:3000"
+# Where people reach the exporter: what --web.external-url says, without a slash at the end. One of them, where there are several.
+EXPORTER_URL: Final = "http://localhost:9831"

@@ -6,57 +6,39 @@ from typing import TYPE_CHECKING, Final
 
 from dashboards import recordings as r
 from dashboards import thresholds as t
+from dashboards.addresses import EXPORTER_URL, REPOSITORY_URL
+from dashboards.firing import OF_ENVIRONMENTS, UID_OF_ENVIRONMENT, firing_alerts
 from dashboards.grafana import (
+    MINUTES,
+    NAMED,
     PER_MINUTE,
-    Column,
+    SECONDS,
     Panel,
     Query,
     Row,
     bars,
-    by_name,
     dashboard,
+    dashed,
     graph,
+    heatmap,
+    on_the_right,
     painted,
     stat,
-    table,
     text,
     variables,
-    words,
 )
-from dashboards.marks import DOCUMENTATION, FIRING, MARKS
-from dashboards.overview import (
-    ANY_IS_ODD,
-    BY_STATE,
-    DATA_AGE_STEPS,
-    ENVIRONMENT_UID,
-    OBJECTIVE_STEPS,
-    WAIT_STEPS,
-    longest_wait,
-)
-from dashboards.promql import BUSY, chosen, gauge, mean, once, per_minute, quantile, recorded
-from dashboards.rules import ALERT_PREFIX, REPOSITORY_URL
+from dashboards.marks import DOCUMENTATION, MARKS
+from dashboards.overview import ANY_IS_ODD, BY_SOURCE, BY_STATE, DATA_AGE_STEPS, longest_wait
+from dashboards.promql import BUSY, agreed, chosen, gauge, mean, once, per_minute, quantile, recorded
 from exporter.metrics import catalogue as m
 
 if TYPE_CHECKING:
     from dashboards.grafana import Json, Steps
     from exporter.metrics.catalogue import Metric
 
-STARTING_STEPS: Final[Steps] = (("orange", t.STARTING_S),)
-STOPPING_STEPS: Final[Steps] = (("orange", t.STOPPING_S),)
+STARTING_STEPS: Final[Steps] = (("orange", t.STARTING_S / 60),)
+STOPPING_STEPS: Final[Steps] = (("orange", t.STOPPING_S / 60),)
 OUTCOMES: Final = [painted("ran", "green"), painted("never_started", "red"), painted("never_acknowledged", "yellow")]
-SEVERITY: Final = words(
-    {"critical": ("critical", "red"), "warning": ("warning", "orange"), "info": ("info", "blue")},
-)
-# Every alert here begins with the same word.
-WITHOUT_PREFIX: Final[Json] = {
-    "type": "regex",
-    "options": {"pattern": f"{ALERT_PREFIX}(.+)", "result": {"text": "$1", "color": "text", "index": 0}},
-}
-TO_RUNBOOK: Final[Json] = {
-    "title": "Runbook",
-    "url": f"{REPOSITORY_URL}/blob/main/docs/runbooks/${{__value.raw}}.md",
-    "targetBlank": True,
-}
 READ_ME: Final = f"""\
 Work is created and **waits**; a worker **polls**, claims it and acknowledges it; it **starts** with the first heartbeat, is
 **active** while heartbeats come, and **stops**.
@@ -71,17 +53,17 @@ What to do about each alert: [runbooks]({REPOSITORY_URL}/tree/main/docs/runbooks
 
 def environment() -> Json:
     return dashboard(
-        uid=ENVIRONMENT_UID,
+        uid=UID_OF_ENVIRONMENT,
         title="Managed agents: environment",
         description="One environment's whole life, from creation to stop.",
         templating=variables(m.ENVIRONMENT_INFO, m.ENVIRONMENT_INFO, one_environment=True),
         rows=(
             Row("", _now()),
-            Row("", [_firing(), _reading_guide()]),
-            Row("Waiting and taking", [_depth_and_workers(), longest_wait(width=12)]),
+            Row("", [firing_alerts(OF_ENVIRONMENTS, width=12, height=8, with_environment=False), _reading_guide()]),
+            Row("Waiting and taking", [_depth_and_workers(), longest_wait()]),
             Row("Capacity and objective", [_capacity(), _utilisation(), *_objective()]),
             Row("Items", [_items(), _items_now(), *_ages()]),
-            Row("How long it takes", _durations()),
+            Row("How long it takes", [_waits(), *_durations()]),
             Row("Throughput", [_throughput(), _outcomes()]),
             Row("Heartbeats and readings", [*_heartbeats(), _ages_of_numbers(), _readable()]),
         ),
@@ -93,39 +75,37 @@ def environment() -> Json:
 
 def _now() -> list[Panel]:
     active = 'state="active"'
-    shown: tuple[tuple[str, str, str, str, Steps], ...] = (
-        ("Waiting", "Items waiting to be claimed.", gauge(m.QUEUE_DEPTH), "short", ()),
-        ("Longest wait", "Age of the oldest item not yet acknowledged.", gauge(m.QUEUE_OLDEST_AGE), "s", WAIT_STEPS),
-        ("Claimed", "Items claimed and not acknowledged.", gauge(m.QUEUE_PENDING), "short", ANY_IS_ODD),
-        ("Polling", "Workers that asked for work in the last 30 seconds.", gauge(m.WORKERS_POLLING), "short", ()),
-        ("Active", "Items being worked on.", gauge(m.WORK_ITEMS, active), "short", ()),
-        ("Overdue", "Active items whose heartbeat is overdue.", gauge(m.WORK_HEARTBEAT_OVERDUE), "short", ANY_IS_ODD),
+    shown: tuple[tuple[str, str, str, Steps, str], ...] = (
+        ("Waiting", "Items waiting to be claimed.", gauge(m.QUEUE_DEPTH), (), "queued"),
+        ("Longest wait", "Age of the oldest item not yet acknowledged.", gauge(m.QUEUE_OLDEST_AGE), (), "queued"),
+        ("Claimed", "Items claimed and not acknowledged.", gauge(m.QUEUE_PENDING), ANY_IS_ODD, "queued"),
+        ("Polling", "Workers that asked for work in the last 30 seconds.", gauge(m.WORKERS_POLLING), (), ""),
+        ("Active", "Items being worked on.", gauge(m.WORK_ITEMS, active), (), "active"),
+        (
+            "Overdue",
+            "Active items whose heartbeat is overdue.",
+            gauge(m.WORK_HEARTBEAT_OVERDUE),
+            ANY_IS_ODD,
+            "active",
+        ),
     )
     return [
-        stat(title, description, Query(expr, "{{environment_name}}"), unit=unit, steps=steps, shows="auto")
-        for title, description, expr, unit, steps in shown
+        stat(
+            title,
+            f"{description} A click leads to these items." if state else description,
+            Query(expr, NAMED),
+            unit="s" if title == "Longest wait" else "short",
+            steps=steps,
+            shows="auto",
+            links=[_to_items(state)] if state else (),
+        )
+        for title, description, expr, steps, state in shown
     ]
 
 
-def _firing() -> Panel:
-    chosen = f'alertname=~"{ALERT_PREFIX}.+", job=~"$job", environment_name=~"$environment_name"'
-    since = f"time() - (ALERTS_FOR_STATE{{{chosen}}} and ignoring (alertstate) {FIRING})"
-    columns = (
-        Column(heading="Alert", label="alertname", mappings=[WITHOUT_PREFIX], links=[TO_RUNBOOK], width=190),
-        Column(heading="Environment", label="environment_name"),
-        Column(heading="Severity", label="severity", mappings=[SEVERITY], width=80),
-        Column(heading="Since", query=Query(since, table=True), unit="s", width=90),
-    )
-    return table(
-        "Firing alerts",
-        "Alerts of the chosen environments that fire now, from the rules in config/prometheus/rules. Empty when none does, or when "
-        "this Prometheus does not evaluate the rules.",
-        columns,
-        width=12,
-        height=8,
-        sort_by="Alert",
-        no_value="none",
-    )
+def _to_items(state: str) -> Json:
+    url = f"{EXPORTER_URL}/items?target=${{environment_name:percentencode}}&state={state}"
+    return {"title": f"These items: {state}", "url": url, "targetBlank": True}
 
 
 def _reading_guide() -> Panel:
@@ -154,22 +134,10 @@ def _earlier(offset: str) -> str:
     return once(f"{chosen(m.QUEUE_DEPTH)} offset {offset}")
 
 
-def _of_waiting(name: str, colour: str, width: int) -> Json:
-    return by_name(
-        name,
-        [
-            {"id": "color", "value": {"fixedColor": colour, "mode": "fixed"}},
-            {"id": "custom.axisPlacement", "value": "right"},
-            {"id": "custom.lineWidth", "value": width},
-        ],
-    )
-
-
-# On an axis of its own: hundreds that wait would flatten three workers.
 _WAITING: Final = (
-    _of_waiting("waiting (right)", "purple", 2),
-    _of_waiting("waiting yesterday (right)", "light-purple", 1),
-    _of_waiting("waiting last week (right)", "super-light-purple", 1),
+    on_the_right("waiting (right)", "purple", width=2),
+    on_the_right("waiting yesterday (right)", "light-purple"),
+    on_the_right("waiting last week (right)", "super-light-purple"),
 )
 
 
@@ -189,13 +157,15 @@ def _capacity() -> Panel:
             painted("polling", "blue"),
             painted("short by", "red"),
         ],
+        fractions=True,
     )
 
 
 def _utilisation() -> Panel:
     return graph(
         "Utilisation",
-        "Busy workers as a share of those busy or polling. Near 100 % an item that arrives has to wait.",
+        "Busy workers as a share of those busy or polling. Near 100 % an item that arrives has to wait. Who took an item within the last 30 s "
+        "counts as both, so with sessions of seconds the true share is higher.",
         [Query(recorded(r.UTILISATION), "utilisation")],
         unit="percentunit",
     )
@@ -210,6 +180,7 @@ def _objective() -> list[Panel]:
             f"Share of items acknowledged within the environment's objective. {t.OBJECTIVE_SHARE:.0%} is the aim.",
             [Query(recorded(rule), window) for rule, window in shares],
             unit="percentunit",
+            overrides=[painted("1 h", "light-blue"), painted("1 d", "blue"), painted("30 d", "purple")],
         ),
         graph(
             "Error budget left",
@@ -225,6 +196,8 @@ def _objective() -> list[Panel]:
             [Query(f"{recorded(rule)} / {1 - t.OBJECTIVE_SHARE:.10g}", window) for rule, window in burns],
             steps=(("orange", t.SLOW_BURN), ("red", t.FAST_BURN)),
             width=12,
+            overrides=[painted("1 h", "light-blue"), painted("6 h", "purple")],
+            fractions=True,
         ),
     ]
 
@@ -259,43 +232,60 @@ def _ages() -> list[Panel]:
         "stopping": "Longest time since a stop was requested. The line is the threshold of ManagedAgentsStuckStopping.",
     }
     steps = {"starting": STARTING_STEPS, "active": (), "stopping": STOPPING_STEPS}
+
+    def since(state: str) -> str:
+        matcher = f'state="{state}"'
+        return f"{gauge(m.WORK_OLDEST_AGE, matcher)} / 60"
+
     return [
-        graph(
-            f"Longest {state}",
-            description,
-            [Query(gauge(m.WORK_OLDEST_AGE, f'state="{state}"'), "{{environment_name}}")],
-            unit="s",
-            steps=steps[state],
-        )
+        graph(f"Longest {state}", description, [Query(since(state), NAMED)], unit=MINUTES, steps=steps[state])
         for state, description in texts.items()
     ]
 
 
-def _durations() -> list[Panel]:
-    shown: tuple[tuple[str, str, Metric, Steps], ...] = (
-        (
-            "Wait",
-            "From creation to acknowledgement. The line is the wait-time objective.",
-            m.WORK_QUEUE_WAIT,
-            OBJECTIVE_STEPS,
-        ),
-        ("Start-up", "From acknowledgement to the first heartbeat.", m.WORK_STARTUP, ()),
-        ("Run", "From start to stop.", m.WORK_RUN, ()),
-        ("Stop", "From the request to stop to the stop.", m.WORK_STOP, ()),
+def _waits() -> Panel:
+    buckets = f"increase({chosen(m.WORK_QUEUE_WAIT, suffix='_bucket')}[$__rate_interval])"
+    return heatmap(
+        "Waits",
+        "From creation to acknowledgement: how many items waited how long. The darker, the more. A slow few shows above a fast many, where a quantile shows one number.",
+        Query(once(buckets, "le")),
+        width=24,
+        interval="5m",
     )
-    return [
-        graph(
-            title,
-            f"{description} Of the last {t.WAIT_OBJECTIVE_WINDOW}: half of the items, and 95 % of them, stay within; the mean is exact. No line where no item got there.",
-            [Query(quantile(q, metric), f"{q * 100:.0f} %") for q in (0.5, t.WAIT_OBJECTIVE_QUANTILE)]
-            + [Query(mean(metric), "mean")],
-            unit="s",
-            steps=steps,
-            width=6,
-            interval="1m",
-        )
-        for title, description, metric, steps in shown
-    ]
+
+
+def _durations() -> list[Panel]:
+    shown: tuple[tuple[str, str, Metric, bool], ...] = (
+        ("Wait", "From creation to acknowledgement. The line is the objective.", m.WORK_QUEUE_WAIT, True),
+        ("Start-up", "From acknowledgement to the first heartbeat.", m.WORK_STARTUP, False),
+        ("Run", "From start to stop.", m.WORK_RUN, True),
+        ("Stop", "From the request to stop to the stop.", m.WORK_STOP, False),
+    )
+    return [_duration(*each) for each in shown]
+
+
+def _duration(title: str, description: str, metric: Metric, in_minutes: bool) -> Panel:  # noqa: FBT001 - a row of the table above
+    per = 60 if in_minutes else 1
+    objective = [Query(agreed(m.WORK_WAIT_OBJECTIVE, 1 / per), "objective")] if title == "Wait" else []
+    return graph(
+        title,
+        f"{description} Of the last {t.WAIT_OBJECTIVE_WINDOW}: half of the items, and 95 % of them, stay within; the mean is exact. No line where no item got there.",
+        [
+            *(Query(f"({quantile(q, metric)}) / {per}", f"{q * 100:.0f} %") for q in (0.5, t.WAIT_OBJECTIVE_QUANTILE)),
+            Query(f"({mean(metric)}) / {per}", "mean"),
+            *objective,
+        ],
+        unit=MINUTES if in_minutes else SECONDS,
+        overrides=[
+            painted("50 %", "light-blue"),
+            painted("95 %", "purple"),
+            painted("mean", "green"),
+            dashed("objective", "orange"),
+        ],
+        width=6,
+        interval="1m",
+        fractions=True,
+    )
 
 
 def _throughput() -> Panel:
@@ -309,6 +299,7 @@ def _throughput() -> Panel:
                 "finished",
             ),
         ],
+        overrides=[painted("created", "blue"), painted("finished", "green")],
         unit=PER_MINUTE,
         width=12,
         interval="1m",
@@ -334,14 +325,14 @@ def _heartbeats() -> list[Panel]:
         graph(
             "Overdue heartbeats",
             "Active items whose latest heartbeat is older than work.heartbeat_overdue. Their leases are about to lapse.",
-            [Query(gauge(m.WORK_HEARTBEAT_OVERDUE), "{{environment_name}}")],
+            [Query(gauge(m.WORK_HEARTBEAT_OVERDUE), NAMED)],
             width=6,
         ),
         graph(
             "Oldest heartbeat",
             "Age of the oldest latest heartbeat among active items.",
-            [Query(gauge(m.WORK_HEARTBEAT_OLDEST_AGE), "{{environment_name}}")],
-            unit="s",
+            [Query(gauge(m.WORK_HEARTBEAT_OLDEST_AGE), NAMED)],
+            unit=SECONDS,
             width=6,
         ),
     ]
@@ -352,8 +343,9 @@ def _ages_of_numbers() -> Panel:
         "Age of the numbers",
         "How long ago the numbers shown were read. The line is the threshold of ManagedAgentsNumbersOld, which looks at stats.",
         [Query(gauge(m.DATA_AGE, "", "source"), "{{source}}")],
-        unit="s",
+        unit=SECONDS,
         steps=DATA_AGE_STEPS,
+        overrides=BY_SOURCE,
         width=6,
     )
 
@@ -364,5 +356,6 @@ def _readable() -> Panel:
         "1 while the statistics, and the listing, are current.",
         [Query(gauge(m.UP), "stats"), Query(gauge(m.LIST_UP), "list")],
         unit="bool_yes_no",
+        overrides=BY_SOURCE,
         width=6,
     )

@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from dashboards import thresholds as t
+from dashboards.firing import OF_THE_EXPORTER, TO_ENVIRONMENT, firing_alerts
 from dashboards.grafana import (
+    BY_NAME,
+    NAMED,
     PER_MINUTE,
+    SECONDS,
     YES_OR_NO,
     Column,
     Panel,
@@ -14,12 +18,13 @@ from dashboards.grafana import (
     Row,
     dashboard,
     graph,
+    painted,
     stat,
     table,
     variables,
 )
 from dashboards.marks import DOCUMENTATION, MARKS
-from dashboards.overview import ANY_IS_BAD, ANY_IS_ODD, DATA_AGE_STEPS, TO_ENVIRONMENT, WHY
+from dashboards.overview import ANY_IS_BAD, ANY_IS_ODD, BY_SOURCE, DATA_AGE_STEPS, WHY
 from dashboards.promql import TARGET, chosen, described, gauge, numbers, or_zero, top
 from exporter.metrics import catalogue as m
 
@@ -28,6 +33,9 @@ if TYPE_CHECKING:
     from exporter.metrics.catalogue import Metric
 
 UID: Final = "managed-agents-exporter"
+FASTER_HALF: Final = [
+    painted(f"50 % {source}", f"light-{colour}") for source, colour in (("stats", "blue"), ("list", "purple"))
+]
 ERROR_STEPS: Final[Steps] = (("orange", t.ERROR_RATIO),)
 # The steps ascend, so what is scarce is coloured from below: red at nothing, orange at little, green from there on.
 BUDGET_STEPS: Final[Steps] = (("orange", 0.01), ("green", t.BUDGET_LEFT_RATIO))
@@ -41,6 +49,7 @@ def exporter_itself() -> Json:
         templating=variables(m.EXPORTER_BUILD_INFO, m.ENVIRONMENT_INFO),
         rows=(
             Row("", [*_well(), *_restrained()]),
+            Row("", [firing_alerts(OF_THE_EXPORTER, width=12, height=7, with_environment=False), _workspaces()]),
             Row("Reading", [_environments(), _age("stats"), _age("list"), _read_duration()]),
             Row("Calls to the API", [_calls(), _errors(), _latency()]),
             Row("Budget", [_budget(), _throttled(), _waiting_out()]),
@@ -124,8 +133,14 @@ def _environments() -> Panel:
         Column(heading="Stats", query=Query(described(m.UP, "origin"), table=True), mappings=[YES_OR_NO]),
         WHY,
         Column(heading="List", query=Query(gauge(m.LIST_UP), table=True), mappings=[YES_OR_NO]),
-        Column(heading="Stats read", query=Query(gauge(m.DATA_AGE, stats), table=True), unit="s", steps=DATA_AGE_STEPS),
-        Column(heading="List read", query=Query(gauge(m.DATA_AGE, listing), table=True), unit="s"),
+        Column(
+            heading="Stats read",
+            query=Query(gauge(m.DATA_AGE, stats), table=True),
+            unit="s",
+            steps=DATA_AGE_STEPS,
+            decimals=0,
+        ),
+        Column(heading="List read", query=Query(gauge(m.DATA_AGE, listing), table=True), unit="s", decimals=0),
         Column(heading="Stats took", query=Query(gauge(m.SCRAPE_DURATION, stats), table=True), unit="s"),
         Column(heading="List took", query=Query(gauge(m.SCRAPE_DURATION, listing), table=True), unit="s"),
     )
@@ -139,6 +154,38 @@ def _environments() -> Panel:
     )
 
 
+def _workspaces() -> Panel:
+    """One row per workspace that discovery lists."""
+
+    def worst(metric: Metric, function: str) -> str:
+        return f"{function} by (workspace_id) ({chosen(metric)})"
+
+    columns = (
+        Column(heading="Workspace", label="workspace_id"),
+        Column(heading="Listed", query=Query(worst(m.DISCOVERY_UP, "min"), table=True), mappings=[YES_OR_NO], width=90),
+        Column(
+            heading="Last listed",
+            query=Query(f"time() - {worst(m.DISCOVERY_SUCCESS_TIMESTAMP, 'min')}", table=True),
+            unit="s",
+            decimals=0,
+        ),
+        Column(
+            heading="Failed tries",
+            query=Query(f"sum by (workspace_id) (increase({chosen(m.DISCOVERY_ERRORS)}[$__range]))", table=True),
+        ),
+    )
+    return table(
+        "Workspaces",
+        "The workspaces whose environments discovery lists, and how long ago each was listed completely, and how many tries failed within the time range. One that fails keeps its last list. "
+        "Empty while discovery is off; a workspace without a name is that of the API key.",
+        columns,
+        width=12,
+        height=7,
+        sort_by="Listed",
+        no_value="discovery is off",
+    )
+
+
 def _age(source: str) -> Panel:
     texts = {
         "stats": "How long ago each environment's statistics were read. The line is the threshold of ManagedAgentsNumbersOld.",
@@ -147,8 +194,9 @@ def _age(source: str) -> Panel:
     return graph(
         f"Age of {source}",
         texts[source],
-        [Query(top(m.DATA_AGE, f'source="{source}"'), "{{environment_name}}")],
-        unit="s",
+        [Query(top(m.DATA_AGE, f'source="{source}"'), NAMED)],
+        unit=SECONDS,
+        overrides=BY_NAME,
         steps=DATA_AGE_STEPS if source == "stats" else (),
     )
 
@@ -159,6 +207,7 @@ def _read_duration() -> Panel:
         "How long the last read took, in the slowest environment, by source.",
         [Query(f"max by (source) ({chosen(m.SCRAPE_DURATION)})", "{{source}}")],
         unit="s",
+        overrides=BY_SOURCE,
     )
 
 
@@ -169,6 +218,7 @@ def _calls() -> Panel:
         [Query(_rate(m.API_REQUESTS, by="source, code"), "{{source}} {{code}}")],
         unit=PER_MINUTE,
         stacked=True,
+        overrides=BY_SOURCE,
     )
 
 
@@ -195,6 +245,7 @@ def _latency() -> Panel:
             for q in (0.5, 0.95)
         ],
         unit="s",
+        overrides=[*BY_SOURCE, *FASTER_HALF],
     )
 
 
@@ -218,6 +269,7 @@ def _throttled() -> Panel:
         f"after {t.THROTTLED_FOR} of it.",
         [Query(_rate(m.API_THROTTLED, by="source"), "{{source}}")],
         unit=PER_MINUTE,
+        overrides=BY_SOURCE,
     )
 
 
@@ -227,6 +279,7 @@ def _waiting_out() -> Panel:
         "Calls that the API refused with 429, per minute, by source.",
         [Query(_refused(), "{{source}}")],
         unit=PER_MINUTE,
+        overrides=BY_SOURCE,
     )
 
 

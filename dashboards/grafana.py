@@ -31,6 +31,7 @@ class Query:
     legend: str = ""
     instant: bool = False
     table: bool = False
+    heatmap: bool = False
 
     def target(self, ref: str) -> Json:
         now = self.instant or self.table
@@ -38,7 +39,7 @@ class Query:
             "datasource": DATASOURCE,
             "editorMode": "code",
             "expr": self.expr,
-            "format": "table" if self.table else "time_series",
+            "format": "table" if self.table else "heatmap" if self.heatmap else "time_series",
             "instant": now,
             "legendFormat": self.legend or "__auto",
             "range": not now,
@@ -119,6 +120,66 @@ _STAT_OPTIONS: Final[Json] = {
 }
 
 
+# An environment keeps its colour from panel to panel, and none has a threshold's red or orange: Grafana's own palettes do one or the
+# other. The two characters at each end of its name choose among these; names that begin alike often end differently.
+_COLOURS: Final = (
+    *("#3274D9", "#96D98D", "#E26FB3", "#8F9A2B"),
+    *("#A352CC", "#4CC9F0", "#56A64B", "#9C7A5B"),
+    *("#1BA3A3", "#CA95E5", "#5F7FA3", "#C03BA5"),
+    *("#6C63D9", "#8AB8FF", "#66D1B0", "#9AA5B1"),
+)
+_CHARACTERS: Final = ("[a-e0-2]", "[f-k3-5]", "[l-o67]", "[^a-o0-7]")
+
+
+def painted_like(pattern: str, colour: str) -> Json:
+    return {
+        "matcher": {"id": "byRegexp", "options": pattern},
+        "properties": [{"id": "color", "value": {"fixedColor": colour, "mode": "fixed"}}],
+    }
+
+
+def _any_of(pattern: str, total: int) -> str:
+    """Match where the numbers of the two characters' groups add up to `total`, modulo four."""
+    pairs = ((one, (total - one) % 4) for one in range(4))
+    return "|".join(pattern.format(_CHARACTERS[one], _CHARACTERS[other]) for one, other in pairs)
+
+
+def _named_so(number: int) -> str:
+    outer, inner = divmod(number, 4)
+    return f"/^(?:{_any_of('(?={})(?=.*{}.$)', outer)})(?:{_any_of('(?=.{})(?=.*{}$)', inner)})/i"
+
+
+BY_NAME: Final = [painted_like(_named_so(number), colour) for number, colour in enumerate(_COLOURS)]
+NAMED: Final = "{{environment_name}}"
+OTHERS: Final = "all others (right)"
+
+
+def dashed(name: str, colour: str) -> Json:
+    """Draw a series as a threshold is drawn."""
+    return by_name(
+        name,
+        [
+            {"id": "color", "value": {"fixedColor": colour, "mode": "fixed"}},
+            {"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [10, 10]}},
+            {"id": "custom.lineWidth", "value": 1},
+            {"id": "custom.showPoints", "value": "never"},
+        ],
+    )
+
+
+def on_the_right(name: str, colour: str, *, width: int = 1, more: Sequence[Json] = ()) -> Json:
+    """Give a series an axis of its own: what is much larger would flatten the rest."""
+    return by_name(
+        name,
+        [
+            {"id": "color", "value": {"fixedColor": colour, "mode": "fixed"}},
+            {"id": "custom.axisPlacement", "value": "right"},
+            {"id": "custom.lineWidth", "value": width},
+            *more,
+        ],
+    )
+
+
 def stat(  # noqa: PLR0913 - a panel has that many sides
     title: str,
     description: str,
@@ -130,6 +191,7 @@ def stat(  # noqa: PLR0913 - a panel has that many sides
     no_value: str = UNKNOWN,
     shows: str = "value",
     base: str = "green",
+    links: Sequence[Json] = (),
 ) -> Panel:
     defaults: Json = {
         "color": {"mode": "thresholds"},
@@ -141,6 +203,8 @@ def stat(  # noqa: PLR0913 - a panel has that many sides
     }
     if unit == "short":
         defaults["decimals"] = 0
+    if links:
+        defaults["links"] = list(links)
     return Panel(
         title=title,
         kind="stat",
@@ -166,7 +230,10 @@ def graph(  # noqa: PLR0913 - a panel has that many sides
     interval: str = "",
     no_value: str = UNKNOWN,
     from_zero: bool = True,
+    fractions: bool = False,
+    many: bool = False,
 ) -> Panel:
+    """`fractions`: counts that need not be whole. `many`: so many lines that the legend stands beside them."""
     defaults: Json = {
         **_GRAPH_DEFAULTS,
         "custom": _lines(unit, steps, stacked=stacked),
@@ -174,8 +241,13 @@ def graph(  # noqa: PLR0913 - a panel has that many sides
         "thresholds": thresholds(steps, base="transparent"),
         "unit": unit,
     }
+    if len(queries) == 1 and not (many or stacked or overrides):
+        defaults["color"] = _ONE_LINE
     if from_zero:
         defaults["min"] = 0
+    if unit in _DECIMALS and not fractions:
+        defaults["decimals"] = _DECIMALS[unit]
+    by_name = BY_NAME if many and any(query.legend == NAMED for query in queries) else []
     return Panel(
         title=title,
         kind="timeseries",
@@ -184,18 +256,24 @@ def graph(  # noqa: PLR0913 - a panel has that many sides
         width=width,
         height=8,
         defaults=defaults,
-        overrides=overrides,
-        options=_GRAPH_OPTIONS,
+        overrides=[*by_name, *overrides],
+        options=_OPTIONS_OF_MANY if many else _GRAPH_OPTIONS,
         interval=interval,
     )
 
 
 _GRAPH_DEFAULTS: Final[Json] = {"color": {"mode": "palette-classic-by-name"}, "mappings": []}
+_ONE_LINE: Final[Json] = {"mode": "fixed", "fixedColor": "blue"}
 _GRAPH_OPTIONS: Final[Json] = {
     "legend": {"calcs": ["last", "max"], "displayMode": "table", "placement": "bottom", "showLegend": True},
     "tooltip": {"mode": "multi", "sort": "desc"},
 }
+_OPTIONS_OF_MANY: Final[Json] = {**_GRAPH_OPTIONS, "legend": {**_GRAPH_OPTIONS["legend"], "placement": "right"}}
 PER_MINUTE: Final = "suffix: /min"
+# Grafana's own unit writes 100 s as "1.67 mins". Where seconds are compared with seconds they stay seconds.
+SECONDS: Final = "suffix: s"
+MINUTES: Final = "m"
+_DECIMALS: Final = {"short": 0, MINUTES: 1}
 # Of counts and shares: an axis of nothing but zeros does not end at 100.
 _ENDS_AT_ONE: Final = frozenset({"short", "percentunit", PER_MINUTE})
 
@@ -221,6 +299,34 @@ def _lines(unit: str, steps: Steps, *, stacked: bool) -> Json:
     elif unit in _ENDS_AT_ONE:
         lines["axisSoftMax"] = 1
     return lines
+
+
+def heatmap(title: str, description: str, query: Query, *, width: int, interval: str) -> Panel:
+    """Draw the buckets of a histogram over time; the query yields a series for each `le`."""
+    return Panel(
+        title=title,
+        kind="heatmap",
+        description=description,
+        queries=[replace(query, legend="{{le}}", heatmap=True)],
+        width=width,
+        height=8,
+        defaults={"custom": {"hideFrom": {"legend": False, "tooltip": False, "viz": False}}, "unit": "short"},
+        options=_HEATMAP_OPTIONS,
+        interval=interval,
+    )
+
+
+_HEATMAP_OPTIONS: Final[Json] = {
+    "calculate": False,
+    "cellGap": 1,
+    "color": {"mode": "scheme", "scheme": "Blues", "steps": 64, "exponent": 0.5, "reverse": False},
+    # A bucket in which nothing fell has no colour.
+    "filterValues": {"le": 1e-9},
+    "legend": {"show": True},
+    "rowsFrame": {"layout": "auto"},
+    "tooltip": {"mode": "single", "yHistogram": True},
+    "yAxis": {"axisPlacement": "left", "unit": "s", "reverse": False},
+}
 
 
 def bars(title: str, description: str, query: Query, *, width: int, overrides: Sequence[Json] = ()) -> Panel:

@@ -6,15 +6,21 @@ from typing import TYPE_CHECKING, Final
 
 from dashboards import recordings as r
 from dashboards import thresholds as t
+from dashboards.firing import EVERYWHERE, TO_ENVIRONMENT, TO_ITEMS, firing_alerts
 from dashboards.grafana import (
+    MINUTES,
+    NAMED,
+    OTHERS,
     Column,
     Panel,
     Query,
     Row,
-    by_name,
     dashboard,
+    dashed,
     graph,
+    on_the_right,
     painted,
+    painted_like,
     stat,
     table,
     variables,
@@ -25,9 +31,12 @@ from dashboards.promql import (
     BUSY,
     ENVIRONMENT,
     NOBODY_SERVES,
+    agreed,
+    chosen,
     described,
     gauge,
     in_trouble,
+    once,
     or_zero,
     recorded,
     the_others,
@@ -40,12 +49,7 @@ if TYPE_CHECKING:
     from dashboards.grafana import Json, Steps
 
 UID: Final = "managed-agents-overview"
-ENVIRONMENT_UID: Final = "managed-agents-environment"
 
-WAIT_STEPS: Final[Steps] = (("orange", t.WAIT_WARNING_S), ("red", t.WAIT_CRITICAL_S))
-WAIT_STEPS_MIN: Final[Steps] = tuple((colour, seconds / 60) for colour, seconds in WAIT_STEPS)
-OBJECTIVE_STEPS_MIN: Final[Steps] = (("orange", t.WAIT_OBJECTIVE_S / 60),)
-OBJECTIVE_STEPS: Final[Steps] = (("orange", t.WAIT_OBJECTIVE_S),)
 DATA_AGE_STEPS: Final[Steps] = (("orange", t.DATA_AGE_S),)
 ANY_IS_BAD: Final[Steps] = (("red", 1),)
 ANY_IS_ODD: Final[Steps] = (("orange", 1),)
@@ -57,16 +61,20 @@ STATE_COLOURS: Final = {
     "stopped": "text",
     "unknown": "purple",
 }
-# On an axis of its own, and not stacked upon items.
-NOT_COUNTED: Final[Json] = by_name(
+# Not stacked upon items.
+NOT_COUNTED: Final[Json] = on_the_right(
     "environments not counted",
-    [
-        {"id": "color", "value": {"fixedColor": "purple", "mode": "fixed"}},
-        {"id": "custom.axisPlacement", "value": "right"},
+    "purple",
+    more=(
         {"id": "custom.stacking", "value": {"group": "A", "mode": "none"}},
         {"id": "custom.fillOpacity", "value": 0},
-    ],
+    ),
 )
+# What failed keeps Grafana's own colours.
+BY_SOURCE: Final = [
+    painted_like(f"/^((50|95) % )?{source}( 2\\d\\d)?$/", colour)
+    for source, colour in (("stats", "blue"), ("list", "purple"), ("environments", "#1BA3A3"))
+]
 BY_STATE: Final = [painted(state, colour) for state, colour in STATE_COLOURS.items()]
 TROUBLE: Final = words(
     {
@@ -83,10 +91,10 @@ WHY: Final = Column(
     label="reason",
     query=Query(f"topk by ({ENVIRONMENT}) (1, {_REASONS})", table=True),
 )
-TO_ENVIRONMENT: Final[Json] = {
-    "title": "The whole life of ${__value.text}",
-    "url": f"/d/{ENVIRONMENT_UID}?var-environment_name=${{__value.text:percentencode}}"
-    "&${job:queryparam}&${instance:queryparam}&${datasource:queryparam}&${__url_time_range}",
+
+TO_EXPORTER: Final[Json] = {
+    "title": "Why: the exporter's board",
+    "url": "/d/managed-agents-exporter?${job:queryparam}&${instance:queryparam}&${datasource:queryparam}&${__url_time_range}",
     "targetBlank": False,
 }
 
@@ -100,9 +108,11 @@ def overview() -> Json:
         rows=(
             Row("", [*_waiting(), *_serving()]),
             Row("", [_environments()]),
-            Row("Waiting", [backlog(width=12), longest_wait(width=12)]),
-            Row("Fleet", [_short(), _in_time()]),
-            Row("Working", [items_by_state(width=8), workers_polling(width=8), time_to_claim(width=8)]),
+            Row("Alerts", [firing_alerts(EVERYWHERE, width=24, height=8)]),
+            Row("Waiting", [_backlog(), longest_wait(many=True)]),
+            Row("Objective", [_time_to_claim(), _in_time()]),
+            Row("Workers", [_workers_polling(), _short()]),
+            Row("Working", [_items_by_state()]),
         ),
         period="6h",
         annotations=MARKS,
@@ -119,11 +129,10 @@ def _waiting() -> list[Panel]:
         ),
         stat(
             "Longest wait",
-            "Age of the oldest item that waits, or is claimed and not acknowledged, in any chosen environment. Orange and red "
-            "begin where ManagedAgentsBacklogAgeing does.",
+            "Age of the oldest item that waits, or is claimed and not acknowledged, in any chosen environment. What is too long "
+            "depends on each environment's objective: Trouble says it.",
             Query(f"max({gauge(m.QUEUE_OLDEST_AGE)})", "longest wait"),
             unit="s",
-            steps=WAIT_STEPS,
         ),
         stat(
             "Claimed",
@@ -154,18 +163,21 @@ def _serving() -> list[Panel]:
             "Environments whose queue cannot be read. Their numbers are missing from everything else here.",
             Query(or_zero(f"count({gauge(m.UP)} == 0)", gauge(m.UP)), "environments"),
             steps=ANY_IS_BAD,
+            links=[TO_EXPORTER],
         ),
     ]
 
 
 def _environments() -> Panel:
     columns = (
-        Column(heading="Environment", label="environment_name", links=[TO_ENVIRONMENT], width=150),
+        Column(heading="Environment", label="environment_name", links=[TO_ENVIRONMENT, TO_ITEMS], width=170),
         Column(heading="Trouble", query=Query(in_trouble(), table=True), mappings=[TROUBLE], width=105),
         WHY,
-        Column(heading="Workers", label="worker_mode", query=Query(described(m.UP, "worker_mode"), table=True)),
+        Column(
+            heading="Workers", label="worker_mode", query=Query(described(m.UP, "worker_mode"), table=True), width=95
+        ),
         Column(heading="Waiting", query=Query(gauge(m.QUEUE_DEPTH), table=True)),
-        Column(heading="Oldest", query=Query(gauge(m.QUEUE_OLDEST_AGE), table=True), unit="s", steps=WAIT_STEPS),
+        Column(heading="Oldest", query=Query(gauge(m.QUEUE_OLDEST_AGE), table=True), unit="s", decimals=0),
         Column(heading="Claimed", query=Query(gauge(m.QUEUE_PENDING), table=True), steps=ANY_IS_ODD),
         Column(heading="Polling", query=Query(gauge(m.WORKERS_POLLING), table=True)),
         Column(heading="Busy", query=Query(BUSY, table=True)),
@@ -180,12 +192,13 @@ def _environments() -> Panel:
             query=Query(gauge(m.DATA_AGE, 'source="stats"'), table=True),
             unit="s",
             steps=DATA_AGE_STEPS,
+            decimals=0,
         ),
     )
     return table(
         "Environments",
         "Every environment as it is now, those in trouble first: unreadable, critical and waits long as the alerts say it, items hang. Claimed: not yet acknowledged. Oldest: the longest wait. Busy: active items with a fresh heartbeat. Overdue: active items without one. "
-        "Short by: workers that are missing. Data age: how long ago it was read. Unknown is not zero. The name leads to the environment's own dashboard.",
+        "Short by: workers that are missing. Data age: how long ago it was read. Unknown is not zero. The name leads to the environment's own dashboard and to its live items.",
         columns,
         width=24,
         height=11,
@@ -194,25 +207,43 @@ def _environments() -> Panel:
     )
 
 
-def backlog(*, width: int) -> Panel:
+def _backlog() -> Panel:
     return graph(
         "Backlog",
-        f"Items waiting to be claimed. ManagedAgentsBacklogGrowing fires when it grows by {t.BACKLOG_GROWTH_ITEMS} in "
+        f"Items waiting to be claimed, in the ten environments where most waited. ManagedAgentsBacklogGrowing fires when it grows by {t.BACKLOG_GROWTH_ITEMS} in "
         f"{t.BACKLOG_GROWTH_WINDOW}. A gap is a time at which the number was unknown.",
-        [Query(top(m.QUEUE_DEPTH), "{{environment_name}}"), Query(the_others(m.QUEUE_DEPTH), "all others")],
-        width=width,
+        [Query(top(m.QUEUE_DEPTH), NAMED), Query(the_others(m.QUEUE_DEPTH), OTHERS)],
+        overrides=[on_the_right(OTHERS, "text")],
+        width=12,
+        many=True,
     )
 
 
-def longest_wait(*, width: int) -> Panel:
+def longest_wait(*, many: bool = False) -> Panel:
+    oldest = top(m.QUEUE_OLDEST_AGE)
+    warning, critical = (
+        f"({agreed(m.WORK_WAIT_OBJECTIVE, factor / 60)})"
+        for factor in (t.WAIT_WARNING_OBJECTIVES, t.WAIT_CRITICAL_OBJECTIVES)
+    )
+    highest = once(f"max_over_time({chosen(m.QUEUE_OLDEST_AGE)}[$__range] @ end())")
+    reached = f"max({highest}) / 60 > 0.5 * {critical}"
     return graph(
         "Longest wait over time",
         "Age of the oldest item that waits, or is claimed and not acknowledged. The dashed lines are the thresholds of "
-        "ManagedAgentsBacklogAgeing, warning and critical.",
-        [Query(f"({top(m.QUEUE_OLDEST_AGE)}) / 60", "{{environment_name}}")],
-        unit="m",
-        steps=WAIT_STEPS_MIN,
-        width=width,
+        "ManagedAgentsBacklogAgeing, which follow the objective: drawn where all environments have the same one, critical when it is near.",
+        [
+            Query(f"({oldest}) / 60", NAMED),
+            Query(warning, "warning above"),
+            Query(f"{critical} and on () {reached}", "critical above"),
+        ],
+        unit=MINUTES,
+        overrides=[
+            *([] if many else [painted_like("/.*/", "blue")]),
+            dashed("warning above", "orange"),
+            dashed("critical above", "red"),
+        ],
+        width=12,
+        many=many,
     )
 
 
@@ -220,8 +251,9 @@ def _short() -> Panel:
     return graph(
         "Short by",
         "Workers that are missing while work waits: arrivals times the time per item, less the busy ones. Empty while no fleet is short.",
-        [Query(worst(r.SHORT_BY), "{{environment_name}}")],
+        [Query(worst(r.SHORT_BY), NAMED)],
         width=12,
+        many=True,
         no_value="none is short",
     )
 
@@ -230,14 +262,15 @@ def _in_time() -> Panel:
     return graph(
         "Taken in time, last hour",
         f"Share of items acknowledged within their environment's objective, in the ten worst environments. The objective is {t.OBJECTIVE_SHARE:.0%}.",
-        [Query(worst(r.IN_TIME_SHARE_1H, high_is_bad=False), "{{environment_name}}")],
+        [Query(worst(r.IN_TIME_SHARE_1H, high_is_bad=False), NAMED)],
         unit="percentunit",
         width=12,
+        many=True,
         no_value="nothing was acknowledged",
     )
 
 
-def items_by_state(*, width: int) -> Panel:
+def _items_by_state() -> Panel:
     live = 'state!="stopped"'
     return graph(
         "Items by state",
@@ -248,33 +281,35 @@ def items_by_state(*, width: int) -> Panel:
         ],
         stacked=True,
         overrides=[*BY_STATE, NOT_COUNTED],
-        width=width,
+        width=24,
+        many=True,
     )
 
 
-def workers_polling(*, width: int) -> Panel:
+def _workers_polling() -> Panel:
     return graph(
         "Workers polling",
-        "Workers that asked for work in the last 30 seconds. A busy worker does not ask, and a rolling restart counts twice for "
+        "Workers that asked for work in the last 30 seconds, in the ten environments where most did. A busy worker does not ask, and a rolling restart counts twice for "
         "half a minute. A gap means that the API does not say.",
-        [Query(top(m.WORKERS_POLLING), "{{environment_name}}"), Query(the_others(m.WORKERS_POLLING), "all others")],
-        width=width,
+        [Query(top(m.WORKERS_POLLING), NAMED), Query(the_others(m.WORKERS_POLLING), OTHERS)],
+        overrides=[on_the_right(OTHERS, "text")],
+        width=12,
+        many=True,
     )
 
 
-def time_to_claim(*, width: int) -> Panel:
+def _time_to_claim() -> Panel:
     return graph(
         "Time to claim",
-        f"Time from creation to acknowledgement that {t.WAIT_OBJECTIVE_QUANTILE * 100:.0f} % of the items stay within. The dashed line is "
-        "the objective of ManagedAgentsWaitObjectiveMissed. No line where no item was acknowledged.",
+        f"Time from creation to acknowledgement that {t.WAIT_OBJECTIVE_QUANTILE * 100:.0f} % of the items stay within, in the ten slowest environments. The dashed "
+        "line is the objective, where all environments have the same one. No line where no item was acknowledged.",
         [
-            Query(
-                f"({worst(r.WAIT_QUANTILE)}) / 60",
-                "{{environment_name}}",
-            )
+            Query(f"({worst(r.WAIT_QUANTILE)}) / 60", NAMED),
+            Query(agreed(m.WORK_WAIT_OBJECTIVE, 1 / 60), "objective"),
         ],
-        unit="m",
-        steps=OBJECTIVE_STEPS_MIN,
-        width=width,
+        unit=MINUTES,
+        overrides=[dashed("objective", "orange")],
+        width=12,
+        many=True,
         interval="1m",
     )

@@ -87,6 +87,12 @@ def described(metric: Metric, label: str) -> str:
     return f"{gauge(metric)} * on ({ENVIRONMENT}) group_left ({label}) {gauge(m.ENVIRONMENT_INFO, '', label)}"
 
 
+def agreed(metric: Metric, factor: float = 1) -> str:
+    """Return the number that all chosen environments have in common now, times the factor; empty where they differ."""
+    now = once(f"{chosen(metric)} @ end()")
+    return f"{factor:.10g} * max({now}) and on () max({now}) == min({now})"
+
+
 def or_zero(counted: str, known: str) -> str:
     """Make an empty count 0 when there was something to count; it stays empty when nothing is known."""
     return f"{counted} or 0 * count({known})"

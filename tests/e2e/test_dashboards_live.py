@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.exported import exporter_process
+from exporter.simulator import demo_world
+from exporter.simulator.fleet import CLOUD_ENVIRONMENT_ID
+from tests.exported import exporter_process, write_config
 from tests.patience import PATIENCE_S
 from tests.prometheus_server import Prometheus, prometheus_server, scrape_config
 from tests.shipped.panel_queries import DASHBOARDS, EMPTY_WHEN_WELL, ROOT, PanelQuery, panel_queries
 from tests.shipped.shortened_rules import shortened_rules
+from tests.simulated import running
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.e2e
@@ -30,11 +34,14 @@ def has_data(prometheus: Prometheus, query: PanelQuery) -> bool:
     return any(math.isfinite(float(series["value"][1])) for series in answer)
 
 
-def assert_all_have_data(prometheus: Prometheus, queries: list[PanelQuery]) -> None:
+def assert_all_have_data(
+    prometheus: Prometheus, queries: list[PanelQuery], live: Callable[[], None] = lambda: None
+) -> None:
     """Ask until each has answered once: some things happen every minute only, such as a stop."""
     deadline = time.monotonic() + PATIENCE_S
     while queries := [query for query in queries if not has_data(prometheus, query)]:
         assert time.monotonic() < deadline, queries
+        live()
         time.sleep(1)
 
 
@@ -48,6 +55,45 @@ def test_every_query_of_every_panel_returns_data(tmp_path: Path) -> None:
             for name in DASHBOARDS:
                 assert_variables_have_values(prometheus, name)
             assert not prometheus.complaints()
+
+
+# By dashboard, panel and query: what speaks only while something cannot be read.
+FILLED_BY_FAILURES = {
+    ("overview", "Environments", "B"),
+    ("overview", "Items by state", "B"),
+    ("exporter", "Environments", "B"),
+    ("exporter", "Failures by reason", "A"),
+}
+
+
+def test_what_can_be_read_is_shown_while_half_of_the_environments_can_not(tmp_path: Path) -> None:
+    """Nothing else is empty than in the demo: only lines and rows are missing, and the boards say whose and why."""
+    world, fleet = demo_world(time.time)
+    with running(world) as simulator:
+        config = write_config(tmp_path, simulator)
+        document = json.loads(config.read_text())
+        theirs = [each for each in document["environments"] if each["id"] != CLOUD_ENVIRONMENT_ID]
+        for each in theirs[1::2]:
+            each["id"] += "_of_nobody"
+        config.write_text(json.dumps(document | {"environments": theirs}))
+        with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
+            target = exporter.base_url.removeprefix("http://")
+            rules = {"rule_files": shortened_rules(tmp_path)}
+            with prometheus_server({**scrape_config(target), **rules}, tmp_path) as prometheus:
+                empty = EMPTY_WHEN_WELL.keys() - FILLED_BY_FAILURES
+                queries = [query for query in panel_queries() if query.place not in empty]
+
+                def live() -> None:
+                    simulator.call(fleet.advance, time.time())
+
+                assert_all_have_data(prometheus, queries, live)
+                (trouble,) = (each for each in queries if each.place == ("overview", "Environments", "A"))
+                worst = sorted(
+                    float(series["value"][1])
+                    for series in prometheus.query(trouble.filled_in(rate_interval=RATE_INTERVAL))
+                )
+                assert (len(worst), worst[-3:]) == (6, [4, 4, 4])
+                assert worst[2] < 4
 
 
 def assert_variables_have_values(prometheus: Prometheus, name: str) -> None:

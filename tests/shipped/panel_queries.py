@@ -33,7 +33,10 @@ class PanelQuery:
 _NO_FAILURE: Final = "no read fails; only reasons that occurred are drawn"
 _FEW: Final = "there are no others: ten environments are drawn, and the demo has six"
 _NO_HISTORY: Final = "the demo has run for less than a day, or a week"
-_NOT_SHORT: Final = "drawn only while work has waited for minutes and more arrives than the busy workers manage"
+_NOT_SHORT: Final = (
+    "drawn once arrivals were counted for four minutes, while work waits and more arrives than the workers manage"
+)
+_NO_DISCOVERY: Final = "the demo's environments are configured, not discovered"
 # By dashboard, panel and query: empty in a demo that has just begun and whose exporter is well.
 EMPTY_WHEN_WELL: Final = {
     ("overview", "Environments", "B"): _NO_FAILURE,
@@ -44,6 +47,8 @@ EMPTY_WHEN_WELL: Final = {
     ("environment", "Backlog and workers", "D"): _NO_HISTORY,
     ("environment", "Backlog and workers", "E"): _NO_HISTORY,
     ("environment", "Workers needed", "D"): _NOT_SHORT,
+    ("exporter", "Firing alerts", "A"): "no alert about the exporter fires",
+    **{("exporter", "Workspaces", ref): _NO_DISCOVERY for ref in "ABC"},
     ("exporter", "429 wait", "A"): "the simulated API does not answer 429",
     ("exporter", "Environments", "B"): _NO_FAILURE,
     ("exporter", "Failures by reason", "A"): _NO_FAILURE,

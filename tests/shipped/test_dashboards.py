@@ -27,9 +27,9 @@ Json = dict[str, Any]
 ROOT = Path(__file__).parents[2]
 FILES = {name: ROOT / f"dashboards/{name}.json" for name in ("overview", "environment", "exporter")}
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
-KINDS = {"timeseries", "stat", "bargauge", "table", "text", "row"}
+KINDS = {"timeseries", "heatmap", "stat", "bargauge", "table", "text", "row"}
 # Of Grafana's units, those in use; the linter knows them all.
-UNITS = {"short", "s", "bytes", "percentunit", "bool_yes_no", "m", "suffix: /min", "string"}
+UNITS = {"short", "s", "bytes", "percentunit", "bool_yes_no", "m", "suffix: /min", "suffix: s", "string"}
 ENVIRONMENT = {"job", "environment_id", "environment_name"}
 # Series that are not the exporter's: Prometheus' own, and the process collector's.
 FOREIGN = {
@@ -108,7 +108,8 @@ def test_the_table_of_environments_leads_to_the_environment_with_time_and_variab
         "/d/managed-agents-environment?var-environment_name=${__value.text:percentencode}"
         "&${job:queryparam}&${instance:queryparam}&${datasource:queryparam}&${__url_time_range}"
     )
-    assert FILES["overview"].read_text().count(json.dumps(link)) == 1
+    # In the table of environments, and in that of the alerts.
+    assert FILES["overview"].read_text().count(json.dumps(link)) == 2
 
 
 def test_schema_of_grafana_keeps_every_key(board: Json) -> None:
@@ -205,11 +206,14 @@ def test_target_rules(board: Json) -> None:
             if panel["title"] not in excluded("target-instance-rule"):
                 assert ("instance", "Re", "$instance") in selected.matchers, where
             counter = selected.name.endswith(("_total", "_bucket", "_sum", "_count"))
-            assert (selected.calls[-1:] == ("rate",)) == counter, where
+            assert (selected.calls[-1:] in {("rate",), ("increase",)}) == counter, where
             window = timedelta(minutes=30 if panel["title"] in excluded("target-rate-interval-rule") else 5)
+            if panel["type"] == "table":
+                window = timedelta(hours=6)
             over_time = {"max_over_time", "min_over_time"} & set(selected.calls)
             assert selected.window == (window if counter else timedelta(hours=6) if over_time else None), where
-            assert ("histogram_quantile" in selected.calls) == selected.name.endswith("_bucket"), where
+            of_buckets = "histogram_quantile" in selected.calls or panel["type"] == "heatmap"
+            assert of_buckets == selected.name.endswith("_bucket"), where
         assert set(re.findall(r"\[(.+?)\]", target["expr"])) <= {"$__rate_interval", "$__range", "30m"}
 
 
@@ -263,7 +267,8 @@ def test_no_graph_of_the_fleet_has_a_line_for_each_of_200_environments() -> None
 
 
 def test_the_table_of_the_fleet_begins_with_what_is_in_trouble() -> None:
-    (table,) = (p for p in panels(json.loads(FILES["overview"].read_text())) if p["type"] == "table")
+    table, alerts = (p for p in panels(json.loads(FILES["overview"].read_text())) if p["type"] == "table")
+    assert alerts["options"]["sortBy"] == [{"desc": False, "displayName": "Severity"}]
     assert table["options"]["sortBy"] == [{"desc": True, "displayName": "Trouble"}]
 
 
@@ -294,31 +299,24 @@ def limits(name: str) -> list[float]:
 
 
 def test_colours_and_lines_begin_where_the_alerts_do() -> None:
-    # These alerts compare with what the exporter says of the environment, and with these numbers where it says nothing.
-    wait, old, objective = [t.WAIT_WARNING_S, t.WAIT_CRITICAL_S], [t.DATA_AGE_S], [t.WAIT_OBJECTIVE_S]
+    # What waits too long depends on each environment's objective: a query draws it, and no step.
+    old = [t.DATA_AGE_S]
     overview, environment, exporter = (steps_of(json.loads(path.read_text())) for path in FILES.values())
     assert overview == {
-        "Longest wait": wait,
-        "Longest wait over time": [seconds / 60 for seconds in wait],
         "Claimed": [1],
         "Without workers": [1],
         "Unreadable": [1],
-        "Environments/Oldest": wait,
         "Environments/Claimed": [1],
         "Environments/Overdue": [1],
         "Environments/Data age": old,
         "Environments/Short by": [1],
-        "Time to claim": [seconds / 60 for seconds in objective],
     }
     assert environment == {
-        "Longest wait": wait,
-        "Longest wait over time": [seconds / 60 for seconds in wait],
         "Burn rate": [t.SLOW_BURN, t.FAST_BURN],
         "Claimed": [1],
         "Overdue": [1],
-        "Longest starting": limits("StuckStarting"),
-        "Longest stopping": limits("StuckStopping"),
-        "Wait": objective,
+        "Longest starting": [seconds / 60 for seconds in limits("StuckStarting")],
+        "Longest stopping": [seconds / 60 for seconds in limits("StuckStopping")],
         "Age of the numbers": old,
     }
     assert exporter == {
@@ -329,6 +327,38 @@ def test_colours_and_lines_begin_where_the_alerts_do() -> None:
         "Environments/Stats read": old,
         "Age of stats": old,
     }
+
+
+def test_what_waits_too_long_is_drawn_where_the_alerts_begin() -> None:
+    objective = f"max by ({recordings.ENVIRONMENT}) (managed_agents_work_wait_objective_seconds"
+    for name in ("overview", "environment"):
+        (panel,) = (p for p in panels(json.loads(FILES[name].read_text())) if p["title"] == "Longest wait over time")
+        drawn = {target["legendFormat"]: target["expr"] for target in panel["targets"]}
+        for legend, factor in (("warning", t.WAIT_WARNING_OBJECTIVES), ("critical", t.WAIT_CRITICAL_OBJECTIVES)):
+            assert f"{factor / 60:.10g} * max({objective}" in drawn[f"{legend} above"]
+
+
+def test_an_environment_keeps_its_colour_and_none_has_a_thresholds() -> None:
+    """Of every graph that has a line for each, and for any name of at least two characters exactly one colour."""
+    for name in ("overview", "exporter"):
+        for panel in panels(json.loads(FILES[name].read_text())):
+            if any(target["legendFormat"] == "{{environment_name}}" for target in panel["targets"]):
+                for environment in ("production", "batch", "ab", "Prod-EU-1", "9_", "日本", "x" * 60):
+                    assert len(list(colours(panel, environment))) == 1, (panel["title"], environment)
+    names = ("production", "batch", "staging", "research", "preview", "support")
+    (backlog,) = (p for p in panels(json.loads(FILES["overview"].read_text())) if p["title"] == "Backlog")
+    of_the_demo = [colour for each in names for colour in colours(backlog, each)]
+    assert len(set(of_the_demo)) == len(names)
+    assert not {"red", "orange"} & set(of_the_demo)
+
+
+def colours(panel: Json, series: str) -> Iterator[str]:
+    for override in panel["fieldConfig"]["overrides"]:
+        matcher = override["matcher"]
+        if matcher["id"] == "byRegexp":
+            pattern, flags = re.fullmatch(r"/(.*)/(i?)", matcher["options"]).groups()  # type: ignore[union-attr]  # no match fails the test
+            if re.search(pattern, series, re.IGNORECASE if flags else 0):
+                yield from (p["value"]["fixedColor"] for p in override["properties"] if p["id"] == "color")
 
 
 def test_unknown_is_neither_red_nor_zero(board: Json) -> None:
@@ -357,5 +387,5 @@ def test_the_documentation_counts_panels_and_queries_right() -> None:
 def test_pictures_in_the_documentation_exist_and_are_small() -> None:
     page = (ROOT / "docs/dashboards.md").read_text()
     pictures = re.findall(r"\((images/[^)]+\.png)\)", page)
-    assert len(pictures) == 6
+    assert len(pictures) == 8
     assert {name: (ROOT / "docs" / name).stat().st_size < 400_000 for name in pictures} == dict.fromkeys(pictures, True)
