@@ -72,6 +72,7 @@ def _rule(rule: Recording | Alert) -> str:
         f"          description: {_folded(rule.text)}",
         f"          runbook_url: {json.dumps(rule.runbook_url)}",
         f"          dashboard_url: {json.dumps(rule.dashboard_url)}",
+        *([f"          items_url: {json.dumps(rule.items_url)}"] if rule.items_url else []),
     )
     return "\n".join(lines) + "\n"
 

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from dashboards import recordings as r
 from dashboards import thresholds as t
-from dashboards.addresses import GRAFANA_URL, REPOSITORY_URL, RUNBOOK_URL
+from dashboards.addresses import EXPORTER_URL, GRAFANA_URL, REPOSITORY_URL, RUNBOOK_URL
 from dashboards.recordings import ON, RECORDINGS, SCRAPE_JOB, TARGETS, Recording
 from exporter.metrics import catalogue as m
 
@@ -25,7 +25,10 @@ ALERT_PREFIX: Final = "ManagedAgents"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """One alerting rule. `name` lacks the shared first word; `hold` is the rule's `for`; two severities may share a name."""
+    """One alerting rule. `name` lacks the shared first word; `hold` is the rule's `for`; two severities may share a name.
+
+    `items`: the state of the items it speaks of; empty where they are not listed one by one.
+    """
 
     name: str
     severity: Severity
@@ -35,6 +38,7 @@ class Alert:
     description: str
     next_step: str
     subject: Subject = "environment"
+    items: str = ""
 
     @property
     def full_name(self) -> str:
@@ -52,6 +56,13 @@ class Alert:
             "nothing": "/d/managed-agents-overview",
         }[self.subject]
         return GRAFANA_URL + path
+
+    @property
+    def items_url(self) -> str:
+        """Return where the exporter shows these items, empty where it does not."""
+        if not self.items:
+            return ""
+        return f"{EXPORTER_URL}/items?target={{{{ $labels.environment_id | urlquery }}}}&state={self.items}"
 
     @property
     def text(self) -> str:
@@ -144,6 +155,7 @@ _STILL_NO_WORKER = f"{r.increase(m.WORK_ACKNOWLEDGED, t.LEAVING_SILENCE)} == 0"
 QUEUE_ALERTS: Final = (
     Alert(
         name="NobodyPolling",
+        items="queued",
         severity="critical",
         hold=t.NOBODY_POLLING_FOR,
         expr=f"{NOBODY}\nand {NOBODY_IS_BUSY}",
@@ -154,6 +166,7 @@ QUEUE_ALERTS: Final = (
     ),
     Alert(
         name="NobodyPolling",
+        items="queued",
         severity="warning",
         hold=t.NOBODY_POLLING_UNKNOWN_FOR,
         expr=f"{NOBODY}\nunless {r.BUSY.record}",
@@ -164,6 +177,7 @@ QUEUE_ALERTS: Final = (
     ),
     Alert(
         name="WorkersLeaving",
+        items="active",
         severity="critical",
         hold=t.LEAVING_FOR,
         expr=f"{_LEFT} >= {t.LEAVING_ITEMS}\nand {_LEFT} >= {t.LEAVING_SHARE} * ({r.BUSY.record} + {_LEFT})\n"
@@ -176,6 +190,7 @@ QUEUE_ALERTS: Final = (
     ),
     Alert(
         name="WorkersSaturated",
+        items="queued",
         severity="warning",
         hold=t.SATURATED_FOR,
         expr=f"{r.DEPTH_LOW.record} > 0\nand {r.increase(m.WORK_ACKNOWLEDGED, '1h')} > 0\n"
@@ -209,6 +224,7 @@ QUEUE_ALERTS: Final = (
     ),
     Alert(
         name="BacklogAgeing",
+        items="queued",
         severity="warning",
         hold=t.WAIT_FOR,
         expr=_aged(_WARNING_AGE, t.WAIT_MEMORY, "0"),
@@ -219,6 +235,7 @@ QUEUE_ALERTS: Final = (
     ),
     Alert(
         name="BacklogAgeing",
+        items="queued",
         severity="critical",
         hold=t.WAIT_FOR,
         expr=_aged(_CRITICAL_AGE, t.WAIT_CRITICAL_MEMORY, _WARNING_AGE),
@@ -229,6 +246,7 @@ QUEUE_ALERTS: Final = (
     ),
     Alert(
         name="BacklogGrowing",
+        items="queued",
         severity="warning",
         hold=t.BACKLOG_GROWTH_FOR,
         expr=f"{r.DEPTH_SLOPE.record} * {t.BACKLOG_GROWTH_WINDOW_S} > {t.BACKLOG_GROWTH_ITEMS}\n"
@@ -240,6 +258,7 @@ QUEUE_ALERTS: Final = (
     ),
     Alert(
         name="ClaimedNotAcknowledged",
+        items="queued",
         severity="warning",
         hold=t.PENDING_FOR,
         expr=f"{r.PENDING.record} > 0\nand {r.OLDEST_AGE.record} > {t.PENDING_AGE_S}\nand {r.WORKERS.record} > 0\n"
@@ -252,6 +271,7 @@ QUEUE_ALERTS: Final = (
     ),
     Alert(
         name="ClaimedNotAcknowledged",
+        items="queued",
         severity="critical",
         hold=t.PENDING_TOTAL_FOR,
         expr=f"min_over_time({r.PENDING.record}[{t.PENDING_TOTAL_WINDOW}]) > 0\nand {r.OLDEST_AGE.record} > {t.PENDING_AGE_S}\n"
@@ -293,6 +313,7 @@ def _runs_ended_before() -> str:
 WORK_ALERTS: Final = (
     Alert(
         name="NothingStarts",
+        items="starting",
         severity="critical",
         hold=t.NOTHING_STARTS_FOR,
         expr=f"(\n{_nothing_starts('2m', '2m', '4m')}\nor\n{_nothing_starts('25m', '5m', '30m')}\n)\n{_LIST_IS_CURRENT}",
@@ -316,6 +337,7 @@ WORK_ALERTS: Final = (
     ),
     Alert(
         name="StuckStarting",
+        items="starting",
         severity="warning",
         hold=t.STARTING_FOR,
         expr=above(r.STATE_AGE, "STARTING_S", matchers='state="starting"'),
@@ -327,6 +349,7 @@ WORK_ALERTS: Final = (
     ),
     Alert(
         name="StuckStopping",
+        items="stopping",
         severity="warning",
         hold=t.STOPPING_FOR,
         expr=above(r.STATE_AGE, "STOPPING_S", matchers='state="stopping"'),
@@ -338,6 +361,7 @@ WORK_ALERTS: Final = (
     ),
     Alert(
         name="HeartbeatsOverdue",
+        items="active",
         severity="warning",
         hold=t.HEARTBEATS_FOR,
         expr=f"{r.OVERDUE.record} > 0",
@@ -348,6 +372,7 @@ WORK_ALERTS: Final = (
     ),
     Alert(
         name="HeartbeatsOverdue",
+        items="active",
         severity="critical",
         hold=t.HEARTBEATS_FOR,
         expr=f"{r.OVERDUE.record} >= {t.HEARTBEATS_CRITICAL_ITEMS}\n"
@@ -486,7 +511,7 @@ EXPORTER_ALERTS: Final = (
         summary="Environments have lost their exporter.",
         description=f"{_VALUE} environment(s) that an exporter of the job {{{{ $labels.job }}}} showed within the last "
         f"{t.UNWATCHED_WINDOW} are not shown any more, and that exporter cannot be scraped. No alert about their queues can fire.",
-        next_step="start that exporter again: up == 0 names it.",
+        next_step="start that exporter again: up == 0 names it. If there is no such target, put it back into the scrape configuration.",
     ),
     Alert(
         name="ReplicaDown",
@@ -634,6 +659,7 @@ def _burning(window: str, acknowledged: Recording) -> str:
 OBJECTIVE_ALERTS: Final = (
     Alert(
         name="WaitObjectiveMissed",
+        items="queued",
         severity="critical",
         hold=t.BURN_FOR,
         expr=_burns(r.MISSED_1H, r.MISSED_5M, r.ACKNOWLEDGED_1H, t.FAST_BURN, t.FAST_BURN_ITEMS),
@@ -643,6 +669,7 @@ OBJECTIVE_ALERTS: Final = (
     ),
     Alert(
         name="WaitObjectiveMissed",
+        items="queued",
         severity="warning",
         hold=t.BURN_FOR,
         expr=_burns(r.MISSED_6H, r.MISSED_30M, r.ACKNOWLEDGED_6H, t.SLOW_BURN, t.SLOW_BURN_ITEMS),

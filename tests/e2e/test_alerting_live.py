@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import yaml
+from selenium.webdriver.common.by import By
 
-from dashboards.addresses import GRAFANA_URL
-from tests.exported import exporter_process, free_port
+from dashboards.addresses import EXPORTER_URL, GRAFANA_URL
+from exporter.simulator import World
+from tests.browser import chromium
+from tests.exported import exporter_process, free_port, write_config
 from tests.incidents.incidents import INCIDENTS
 from tests.incidents.laboratory import course_of
 from tests.incidents.notification import Alertmanager
@@ -24,6 +27,7 @@ from tests.incidents.test_notification import BY_KEY, MUTED, labels
 from tests.patience import PATIENCE_S
 from tests.prometheus_server import Prometheus, prometheus_server, scrape_config
 from tests.shipped.shortened_rules import shortened_rules
+from tests.simulated import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -165,6 +169,61 @@ def test_alertmanager_inhibits_what_the_laboratory_says_it_does(tmp_path: Path) 
     ours = Alertmanager.shipped()
     assert muted == {each for firing in firing_by_job.values() for each in ours.muted(firing)}
     assert muted
+
+
+def test_from_a_firing_alert_to_the_item_and_its_session_in_one_click(tmp_path: Path) -> None:
+    """As the pager shows it: Alertmanager delivers the alert with a link, and the exporter's page behind it names the item."""
+    world = World(lambda: now)
+    now = time.time() - STUCK_S
+    environment = world.add_environment("env_stuck", name="stuck", key="key")
+    for _ in range(2):
+        environment.create()
+        now += 1
+    stuck = environment.poll(worker_id="w")
+    assert stuck is not None
+    environment.ack(stuck.id)
+    world.now = time.time
+    with (
+        running(world) as simulator,
+        exporter_process(f"--config.file={write_config(tmp_path, simulator)}", directory=tmp_path) as exporter,
+        receiver() as (webhook, delivered),
+        alertmanager(with_webhooks(webhook), tmp_path) as address,
+    ):
+        config = {
+            **scrape_config(exporter.base_url.removeprefix("http://")),
+            "rule_files": rules_at_once("ManagedAgentsStuckStarting", exporter.base_url, tmp_path),
+            "alerting": {"alertmanagers": [{"static_configs": [{"targets": [address]}]}]},
+        }
+        with prometheus_server(config, tmp_path) as prometheus, chromium(tmp_path) as chrome:
+            prometheus.wait_for(lambda: of(delivered, "ManagedAgentsStuckStarting"))
+            link = of(delivered, "ManagedAgentsStuckStarting")[0]["annotations"]["items_url"]
+            chrome.get(f"data:text/html,<a href='{link}'>items</a>")
+            chrome.find_element(By.LINK_TEXT, "items").click()
+            said = chrome.find_element(By.TAG_NAME, "body").text
+    assert said.count("work_") == 1
+    assert stuck.id in said
+    assert stuck.data_id in said
+    assert "starting" in said
+
+
+STUCK_S = 900.0
+
+
+def rules_at_once(name: str, exporter_url: str, directory: Path) -> list[str]:
+    """Copy the rules with the exporter's address here, and without the wait of one alert."""
+    copies = shortened_rules(directory)
+    for path in map(Path, copies):
+        document = yaml.safe_load(path.read_text().replace(EXPORTER_URL, exporter_url))
+        for group in document["groups"]:
+            for rule in group["rules"]:
+                if rule.get("alert") == name:
+                    rule["for"] = "0s"
+        path.write_text(yaml.safe_dump(document))
+    return copies
+
+
+def of(delivered: Delivered, name: str) -> list[Alert]:
+    return [alert for _, alert in delivered if alert["labels"]["alertname"] == name]
 
 
 FASTER = 60

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import ssl
@@ -20,10 +19,10 @@ import bcrypt
 import httpx
 import pytest
 import trustme
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 
 from exporter.simulator import DEMO_ENVIRONMENTS, demo_world
+from tests.browser import chromium
 from tests.exported import COMMAND, Exporter, exporter_process, free_port, write_config
 from tests.patience import PATIENCE_S
 from tests.prometheus_server import prometheus_server, scrape_config
@@ -31,6 +30,8 @@ from tests.simulated import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from selenium.webdriver import Chrome
 
 pytestmark = pytest.mark.e2e
 
@@ -286,27 +287,8 @@ def says(exporter: Exporter, *expected: str, within_s: float) -> bool:
 
 @pytest.fixture(scope="module")
 def chrome(home: Path) -> Iterator[Chrome]:
-    options = ChromeOptions()
-    options.binary_location = shutil.which("chromium") or "/usr/bin/chromium"
-    for flag in (
-        "headless",
-        "no-sandbox",
-        "disable-gpu",
-        "disable-quic",
-        "no-first-run",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-        "hide-scrollbars",
-        f"user-data-dir={home / 'chromium'}",
-    ):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = Chrome(options=options, service=ChromeService(shutil.which("chromedriver") or "/usr/bin/chromedriver"))
-    try:
+    with chromium(home) as driver:
         yield driver
-    finally:
-        driver.quit()
 
 
 @pytest.fixture(scope="module")

@@ -442,7 +442,8 @@ INCIDENTS: Final = (
         begins=10,
         page_by=15,
         ends=40,
-        told=("EnvironmentsUnwatched critical", "ExporterMissing critical"),
+        told=("EnvironmentsUnwatched critical",),
+        muted=("ExporterMissing critical",),
     ),
     Incident(
         name="other_shard",

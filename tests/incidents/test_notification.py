@@ -100,12 +100,11 @@ MUTED: dict[tuple[str, str], set[tuple[str, str]]] = {
         ("NoEnvironments", "warning"),
     },
     ("ExporterMissing", "critical"): {
-        ("EnvironmentsUnwatched", "critical"),
         ("ReplicaDown", "warning"),
         ("ExporterRestarting", "warning"),
         ("NoEnvironments", "warning"),
     },
-    ("EnvironmentsUnwatched", "critical"): {("ReplicaDown", "warning")},
+    ("EnvironmentsUnwatched", "critical"): {("ReplicaDown", "warning"), ("ExporterMissing", "critical")},
     ("RateLimited", "warning"): {
         ("NumbersOld", "warning"),
         ("ListingIncomplete", "warning"),

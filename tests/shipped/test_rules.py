@@ -15,7 +15,7 @@ import yaml
 
 from dashboards import recordings, rules
 from dashboards import thresholds as t
-from dashboards.addresses import GRAFANA_URL
+from dashboards.addresses import EXPORTER_URL, GRAFANA_URL
 from tests.shipped.promql_reading import exposed, metric_names
 from tests.shipped.rule_scenarios import (
     ACKNOWLEDGED,
@@ -520,6 +520,8 @@ def test_alert_says_what_a_human_can_act_on(case: Case, tmp_path: Path) -> None:
         "environment": "/d/managed-agents-environment?var-environment_name=alpha",
         "exporter": "/d/managed-agents-exporter?var-job=managed-agents",
     }[alert.subject]
+    page = f"{EXPORTER_URL}/items?target=env_alpha&state={alert.items}"
+    items = {"items_url": page} if alert.items else {}
     assert labels == {
         "alertname": alert.full_name,
         "severity": case.severity,
@@ -532,6 +534,7 @@ def test_alert_says_what_a_human_can_act_on(case: Case, tmp_path: Path) -> None:
         "description": TEXTS[f"{case.name} {case.severity}"],
         "runbook_url": alert.runbook_url,
         "dashboard_url": GRAFANA_URL + board,
+        **items,
     }
 
 
