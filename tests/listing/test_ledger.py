@@ -566,6 +566,47 @@ def test_a_segment_that_was_missed_keeps_its_last_reading_and_its_age() -> None:
     assert listing.count_by_state[State.ACTIVE] == 1
 
 
+def _with_a_live_item_far_back() -> tuple[Ledger, list[WorkItem]]:
+    items = [_finished(n) for n in reversed(range(500))]
+    items[300] = _active(199)
+    ledger = _ledger()
+    _read(ledger, _pages(items, 100))
+    return ledger, items
+
+
+def test_live_items_are_read_although_the_open_end_could_not_be() -> None:
+    ledger, items = _with_a_live_item_far_back()
+    ledger.begin(now=15.0)
+    (walk,) = ledger.calls_to_make()
+    ledger.skipped(walk)
+    (segment,) = ledger.calls_to_make()
+    ledger.receive_page(segment, _pages(items, 100)(segment), now=15.0)
+    assert ledger.calls_to_make() == ()
+    assert ledger.listing().oldest_read_at == 0.0
+
+
+def test_what_was_under_way_when_a_read_was_cut_short_is_asked_for_in_the_next() -> None:
+    ledger, items = _with_a_live_item_far_back()
+    for now in (15.0, 30.0):
+        ledger.begin(now=now)
+        (walk,) = ledger.calls_to_make()
+        ledger.receive_page(walk, _pages(items, 100)(walk), now=now)
+        (segment,) = ledger.calls_to_make()
+    ledger.receive_page(segment, _pages(items, 100)(segment), now=30.0)
+    assert ledger.listing().oldest_read_at == 30.0
+
+
+def test_a_list_whose_order_breaks_far_back_is_walked_anew() -> None:
+    ledger, items = _with_a_live_item_far_back()
+    items[310], items[320] = items[320], items[310]
+    ledger.begin(now=15.0)
+    (walk,) = ledger.calls_to_make()
+    ledger.receive_page(walk, _pages(items, 100)(walk), now=15.0)
+    (segment,) = ledger.calls_to_make()
+    ledger.receive_page(segment, _pages(items, 100)(segment), now=15.0)
+    assert ledger.listing().contradictions == 1
+
+
 def test_large_pages_are_tried_again_at_every_resync() -> None:
     scenario = Scenario(Rules(page_max=100, over_limit="refuse"), page_size=1000, history=250, seed=1)
     scenario.read_quietly()
