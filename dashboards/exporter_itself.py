@@ -110,7 +110,7 @@ def _restrained() -> list[Panel]:
         ),
         stat(
             "429 wait",
-            "How long no call will be sent, because the API asked for patience. None: nothing is being waited for.",
+            "How long no call will be sent, because the API asked to wait. None: nothing is being waited for.",
             Query(f"max({chosen(m.API_RETRY_AFTER)} - time())", "wait"),
             unit="s",
             steps=ANY_IS_ODD,

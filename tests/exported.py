@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.patience import PATIENCE_S
+from tests.ample import AMPLE_S
 
 if TYPE_CHECKING:
     import signal
@@ -86,7 +86,7 @@ class Exporter:
 
     def scrape(self, path: str = "/metrics", *, timeout_s: float = 30.0) -> Exposition:
         headers = {"X-Prometheus-Scrape-Timeout-Seconds": str(timeout_s)}
-        answer = httpx.get(f"{self.base_url}{path}", headers=headers, timeout=timeout_s + PATIENCE_S)
+        answer = httpx.get(f"{self.base_url}{path}", headers=headers, timeout=timeout_s + AMPLE_S)
         assert answer.status_code == 200, answer.text
         return read_exposition(answer.text)
 
@@ -122,7 +122,7 @@ def exporter_process(
     finally:
         process.terminate()
         try:
-            code = process.wait(timeout=PATIENCE_S)
+            code = process.wait(timeout=AMPLE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
@@ -133,7 +133,7 @@ def long_call_s(config: Path, directory: Path) -> float:
     """Return how long a call must take to be called hanging here and now: a multiple of a first scrape, while none hangs."""
     with exporter_process(f"--config.file={config}", directory=directory) as exporter:
         started = time.monotonic()
-        exporter.scrape(timeout_s=PATIENCE_S)
+        exporter.scrape(timeout_s=AMPLE_S)
         return max(1.0, 2 * (time.monotonic() - started))
 
 
@@ -168,12 +168,12 @@ def _bare_environ() -> dict[str, str]:
 
 
 def _wait_until_ready(exporter: Exporter) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + AMPLE_S
     while time.monotonic() < deadline:
         assert exporter.process.poll() is None, exporter.log()
         try:
-            if httpx.get(f"{exporter.base_url}/-/ready", timeout=PATIENCE_S).status_code == 200:
+            if httpx.get(f"{exporter.base_url}/-/ready", timeout=AMPLE_S).status_code == 200:
                 return
         except httpx.TransportError:
             time.sleep(0.05)
-    raise AssertionError(f"not ready within {PATIENCE_S} s: {exporter.log()}")
+    raise AssertionError(f"not ready within {AMPLE_S} s: {exporter.log()}")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from tests.ample import AMPLE_S
 from tests.exported import free_port
-from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +29,7 @@ class Prometheus:
     def query(self, expression: str, *, at: float | None = None) -> list[dict[str, Any]]:
         """Return the instant vector: `metric` and `value` of each series."""
         parameters = {"query": expression} | ({} if at is None else {"time": str(at)})
-        answer = httpx.get(f"{self.base_url}/api/v1/query", params=parameters, timeout=PATIENCE_S)
+        answer = httpx.get(f"{self.base_url}/api/v1/query", params=parameters, timeout=AMPLE_S)
         body = answer.json()
         assert body["status"] == "success", body
         result: list[dict[str, Any]] = body["data"]["result"]
@@ -39,9 +39,9 @@ class Prometheus:
         return {series["metric"].get(label, ""): float(series["value"][1]) for series in self.query(expression)}
 
     def api(self, path: str) -> Any:
-        return httpx.get(f"{self.base_url}/api/v1/{path}", timeout=PATIENCE_S).json()["data"]
+        return httpx.get(f"{self.base_url}/api/v1/{path}", timeout=AMPLE_S).json()["data"]
 
-    def wait_for(self, holds: Callable[[], object], *, within_s: float = PATIENCE_S) -> None:
+    def wait_for(self, holds: Callable[[], object], *, within_s: float = AMPLE_S) -> None:
         """Ask again and again until it holds; fail with the last answer after a while."""
         deadline = time.monotonic() + within_s
         while not (answer := holds()):
@@ -90,11 +90,11 @@ def prometheus_server(config: Mapping[str, object], directory: Path, *flags: str
         yield prometheus
     finally:
         process.terminate()
-        process.wait(timeout=PATIENCE_S)
+        process.wait(timeout=AMPLE_S)
 
 
 def _ready(prometheus: Prometheus) -> bool:
     try:
-        return httpx.get(f"{prometheus.base_url}/-/ready", timeout=PATIENCE_S).status_code == 200
+        return httpx.get(f"{prometheus.base_url}/-/ready", timeout=AMPLE_S).status_code == 200
     except httpx.TransportError:
         return False

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from exporter.simulator import Options, World, serving
-from tests.patience import PATIENCE_S
+from tests.ample import AMPLE_S
 from tests.simulator.faults import Faults, FaultySimulator
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class _Thread(threading.Thread):
     def end(self) -> None:
         if self.running is not None and self.over is not None:
             self.running.loop.call_soon_threadsafe(self.over.set)
-        self.join(PATIENCE_S)
+        self.join(AMPLE_S)
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def running(
     thread = _Thread(FaultySimulator(world or World(time.time), options, faults), port)
     thread.start()
     try:
-        if not thread.ready.wait(PATIENCE_S) or thread.running is None:
+        if not thread.ready.wait(AMPLE_S) or thread.running is None:
             raise RuntimeError("the simulator did not start") from thread.error
         yield thread.running
     finally:

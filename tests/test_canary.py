@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import httpx
 
 from exporter.simulator import Options, World
+from tests.ample import AMPLE_S
 from tests.exported import Exporter, exporter_process, write_config
-from tests.patience import PATIENCE_S
 from tests.simulated import running
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def ask_everything(exporter: Exporter) -> None:
     for path in PATHS:
         for method in ("GET", "POST"):
             headers = {"X-Prometheus-Scrape-Timeout-Seconds": "1"}
-            answer = httpx.request(method, f"{exporter.base_url}{path}", headers=headers, timeout=PATIENCE_S)
+            answer = httpx.request(method, f"{exporter.base_url}{path}", headers=headers, timeout=AMPLE_S)
             head = "\n".join(f"{name}: {value}" for name, value in answer.headers.items())
             assert_clean(answer.content + head.encode(), f"{method} {path}")
 

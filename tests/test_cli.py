@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from exporter.simulator import World
+from tests.ample import AMPLE_S
 from tests.exported import COMMAND, exporter_process, free_port, read_exposition, write_config
-from tests.patience import PATIENCE_S
 from tests.simulated import Running, running
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def run(*arguments: str, environ: Mapping[str, str] | None = None) -> subprocess
         [*COMMAND, *arguments],
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=AMPLE_S,
         check=False,
         env=bare | dict(environ or {}),
     )
@@ -90,7 +90,7 @@ def test_a_configuration_that_can_be_read_once_only_is_checked(simulator: Runnin
             stdin=piped,
             capture_output=True,
             text=True,
-            timeout=PATIENCE_S,
+            timeout=AMPLE_S,
             check=False,
         )
     assert ended.returncode == 0, ended.stderr
@@ -104,7 +104,7 @@ def test_a_single_read_that_is_interrupted_says_so_without_a_traceback(simulator
         while simulator.calls.count("stats") == 0:
             time.sleep(0.02)
         once.send_signal(signal.SIGINT)
-        _, stderr = once.communicate(timeout=PATIENCE_S)
+        _, stderr = once.communicate(timeout=AMPLE_S)
     assert once.returncode == 1
     assert "Traceback" not in stderr
     assert stderr.endswith("managed-agents-exporter: interrupted\n")
@@ -192,7 +192,7 @@ def test_a_signal_ends_it_with_0(mode: str, number: signal.Signals) -> None:
     wait_until_answered(f"http://{address}/", process)
     started = time.monotonic()
     process.send_signal(number)
-    _, errors = process.communicate(timeout=PATIENCE_S)
+    _, errors = process.communicate(timeout=AMPLE_S)
     assert process.returncode == 0, errors
     # A machine on which the start takes long is busy, and the end takes longer too.
     assert time.monotonic() - started < 5 + (started - begun)
@@ -219,7 +219,7 @@ def test_a_signal_that_comes_too_early_ends_it_with_0(mode: str) -> None:
     address = f"127.0.0.1:{free_port()}"
     with starting(mode, f"--web.listen-address={address}", f"--simulator.listen-address={address}") as process:
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=PATIENCE_S)
+        _, errors = process.communicate(timeout=AMPLE_S)
     assert process.returncode == 0
     assert "Traceback" not in errors
 
@@ -230,7 +230,7 @@ def test_a_reload_that_comes_too_early_does_not_kill_it() -> None:
         process.send_signal(signal.SIGHUP)
         assert wait_until_answered(f"http://{address}/-/ready", process).status_code == 200
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=PATIENCE_S)
+        _, errors = process.communicate(timeout=AMPLE_S)
     assert process.returncode == 0
     assert "config_reloaded" in errors
 
@@ -238,7 +238,7 @@ def test_a_reload_that_comes_too_early_does_not_kill_it() -> None:
 def test_a_signal_ends_what_is_done_once_as_it_ends_any_program() -> None:
     with starting("--demo", "--once") as process:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=PATIENCE_S)
+        process.communicate(timeout=AMPLE_S)
     assert process.returncode == -signal.SIGTERM
 
 
@@ -249,17 +249,17 @@ def test_the_simulator_lists_its_keys() -> None:
     )
     listed = wait_until_answered(f"http://{address}/", process).json()
     process.terminate()
-    process.communicate(timeout=PATIENCE_S)
+    process.communicate(timeout=AMPLE_S)
     assert listed["api_key"]
     assert all({"id", "name", "environment_key"} <= environment.keys() for environment in listed["environments"])
 
 
 def wait_until_answered(url: str, process: subprocess.Popen[str]) -> httpx.Response:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + AMPLE_S
     while True:
         assert process.poll() is None
         try:
-            return httpx.get(url, timeout=PATIENCE_S)
+            return httpx.get(url, timeout=AMPLE_S)
         except httpx.TransportError:
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -298,10 +298,10 @@ def cut_off(how: str, *arguments: str, stream: str = "stdout") -> subprocess.Com
     if how == CLOSED:
         closing = {"stdout": 'exec "$@" >&-', "stderr": 'exec "$@" 2>&-'}[stream]
         command, outputs = ["sh", "-c", closing, "sh", *COMMAND, *arguments], {other: subprocess.PIPE}
-        return subprocess.run(command, text=True, timeout=PATIENCE_S, check=False, **outputs)  # type: ignore[call-overload, no-any-return]  # the names of streams
+        return subprocess.run(command, text=True, timeout=AMPLE_S, check=False, **outputs)  # type: ignore[call-overload, no-any-return]  # the names of streams
     with broken_output(how) as broken:
         outputs = {stream: broken, other: subprocess.PIPE}
-        return subprocess.run([*COMMAND, *arguments], text=True, timeout=PATIENCE_S, check=False, **outputs)  # type: ignore[call-overload, no-any-return]  # as above
+        return subprocess.run([*COMMAND, *arguments], text=True, timeout=AMPLE_S, check=False, **outputs)  # type: ignore[call-overload, no-any-return]  # as above
 
 
 @pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
@@ -329,7 +329,7 @@ def test_a_closed_output_is_one_line_and_1(arguments: list[str], simulator: Runn
 def test_a_shell_sees_the_exit_code_of_a_pipe_that_was_cut_off() -> None:
     command = 'set -o pipefail; "$@" --demo --once | grep -q managed_agents_up'
     ended = subprocess.run(
-        ["bash", "-c", command, "bash", *COMMAND], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        ["bash", "-c", command, "bash", *COMMAND], capture_output=True, text=True, timeout=AMPLE_S, check=False
     )
     assert (ended.returncode in {0, 128 + signal.SIGPIPE}, ended.stdout, ended.stderr) == (True, "", "")
 
@@ -352,7 +352,7 @@ def test_a_server_serves_without_its_outputs(mode: str, how: str) -> None:
     ):
         assert wait_until_answered(f"http://{address}/", process).status_code == 200
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=PATIENCE_S) == 0
+        assert process.wait(timeout=AMPLE_S) == 0
 
 
 def test_a_name_that_the_output_can_not_encode_is_escaped(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 AT_ONCE: Final = 8
-PATIENCE_S: Final = 120.0
+LIMIT_S: Final = 120.0
 """How long one environment may wait for the budget."""
 THROTTLED_RETRY_S: Final = 0.25
 FURTHER_PAGES: Final = 4
@@ -168,7 +168,7 @@ class _EnvironmentCheck:
         self._items: ItemCount | None = None
 
     async def run(self, *, self_hosted: bool | None) -> EnvironmentReport:
-        with anyio.move_on_after(PATIENCE_S) as patience:
+        with anyio.move_on_after(LIMIT_S) as within:
             try:
                 await self._try_everything()
             finally:
@@ -181,7 +181,7 @@ class _EnvironmentCheck:
             trials=tuple(self._trials),
             listing_enabled=self._config.listing.enabled,
             items=self._items,
-            finished=not patience.cancelled_caught,
+            finished=not within.cancelled_caught,
         )
 
     def _kind(self, *, self_hosted: bool | None) -> Kind:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 NEVER = float("-inf")
 PAGES_LIMIT = 1000
-PAGE_PATIENCE_S = 120.0
+PAGE_LIMIT_S = 120.0
 """No scrape's deadline ends these calls, and `api.timeout` may set no limit."""
 THROTTLED_RETRY_S = 5.0
 CLOSE_S = 3.0
@@ -46,7 +46,7 @@ class EnvironmentWalk:
         request = CallRequest(priority=Priority.STATS, health=health)
         while len(self.cursors) < PAGES_LIMIT:
             try:
-                with anyio.fail_after(PAGE_PATIENCE_S):
+                with anyio.fail_after(PAGE_LIMIT_S):
                     reading = await api.page(self.cursor, DISCOVERY_PAGE_SIZE, request)
             except TimeoutError:
                 raise ApiError("timeout", "no answer in time") from None

@@ -1,4 +1,4 @@
-"""What is wrong with an environment at this moment, as the shipped alerts see it, without their patience. Pure."""
+"""What is wrong with an environment at this moment, as the shipped alerts see it, at once and without their `for`. Pure."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ from exporter.simulator import Options, Rules, World
 from exporter.simulator.options import ENVIRONMENT, ORGANISATION, Call
 from exporter.web.routes import WebSettings
 from exporter.web.web_config_reload import ReloadingWebConfig
+from tests.ample import AMPLE_S
 from tests.exported import COMMAND, free_port, write_config
-from tests.patience import PATIENCE_S
 from tests.simulated import Running, running
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ def test_a_server_with_small_pages_is_understood(tmp_path: Path) -> None:
 def test_no_more_calls_are_made_than_the_budget_has(
     simulator: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.check.online.PATIENCE_S", 0.6)
+    monkeypatch.setattr("exporter.check.online.LIMIT_S", 0.6)
     report = checked(write_config(tmp_path, simulator, api={"requests_per_minute": 8}))
     assert not report.fine
     assert all(found[0] == UNFINISHED for found in remedies(report).values())
@@ -293,4 +293,4 @@ def test_the_check_without_a_value_makes_no_call(simulator: Running, tmp_path: P
 def check(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     bare = {name: value for name, value in os.environ.items() if not name.startswith("ANTHROPIC_")}
     command = [*COMMAND, *arguments, f"--config.file={config}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=bare)
+    return subprocess.run(command, capture_output=True, text=True, timeout=AMPLE_S, check=False, env=bare)

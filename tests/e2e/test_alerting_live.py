@@ -18,13 +18,13 @@ from selenium.webdriver.common.by import By
 
 from dashboards.addresses import EXPORTER_URL, GRAFANA_URL
 from exporter.simulator import World
+from tests.ample import AMPLE_S
 from tests.browser import chromium
 from tests.exported import exporter_process, free_port, write_config
 from tests.incidents.incidents import INCIDENTS
 from tests.incidents.laboratory import course_of
 from tests.incidents.notification import Alertmanager
 from tests.incidents.test_notification import BY_KEY, MUTED, labels
-from tests.patience import PATIENCE_S
 from tests.prometheus_server import Prometheus, prometheus_server, scrape_config
 from tests.shipped.shortened_rules import shortened_rules
 from tests.simulated import running
@@ -92,7 +92,7 @@ def alertmanager(config: Alert, directory: Path) -> Iterator[str]:
         yield address
     finally:
         process.terminate()
-        process.wait(timeout=PATIENCE_S)
+        process.wait(timeout=AMPLE_S)
 
 
 @contextmanager
@@ -136,7 +136,7 @@ def test_nobody_polling_reaches_the_pager_and_the_idle_webhook_fleet_stays_silen
         assert {each["labels"]["environment_name"] for _, each in of_nobody_polling(delivered)} == {"staging"}
         prometheus.wait_for(lambda: receivers_of_watchdog(delivered))
         assert receivers_of_watchdog(delivered) == {"deadman"}
-        known = httpx.get(f"http://{address}/api/v2/alerts", timeout=PATIENCE_S).json()
+        known = httpx.get(f"http://{address}/api/v2/alerts", timeout=AMPLE_S).json()
         assert "support" not in {each["labels"].get("environment_name") for each in known}
         assert not prometheus.complaints()
 
@@ -151,7 +151,7 @@ def receivers_of_watchdog(delivered: Delivered) -> set[str]:
 
 def fire(address: str, alerts: Iterable[Mapping[str, str]]) -> None:
     posted = [{"labels": dict(labels)} for labels in alerts]
-    response = httpx.post(f"http://{address}/api/v2/alerts", json=posted, timeout=PATIENCE_S)
+    response = httpx.post(f"http://{address}/api/v2/alerts", json=posted, timeout=AMPLE_S)
     assert response.status_code == 200
 
 
@@ -164,7 +164,7 @@ def test_alertmanager_inhibits_what_the_laboratory_says_it_does(tmp_path: Path) 
     with alertmanager(with_webhooks("http://127.0.0.1:9"), tmp_path) as address:
         wait_until_ready(address)
         fire(address, [dict(each) for firing in firing_by_job.values() for each in firing])
-        found = httpx.get(f"http://{address}/api/v2/alerts", timeout=PATIENCE_S).json()
+        found = httpx.get(f"http://{address}/api/v2/alerts", timeout=AMPLE_S).json()
     muted = {frozenset(each["labels"].items()) for each in found if each["status"]["inhibitedBy"]}
     ours = Alertmanager.shipped()
     assert muted == {each for firing in firing_by_job.values() for each in ours.muted(firing)}
@@ -265,10 +265,10 @@ def shipped_route() -> Alert:
 
 
 def wait_until_ready(address: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + AMPLE_S
     while True:
         try:
-            if httpx.get(f"http://{address}/-/ready", timeout=PATIENCE_S).status_code == 200:
+            if httpx.get(f"http://{address}/-/ready", timeout=AMPLE_S).status_code == 200:
                 return
         except httpx.TransportError:
             assert time.monotonic() < deadline

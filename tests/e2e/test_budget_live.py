@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from exporter.simulator import Call, Options, World
+from tests.ample import AMPLE_S
 from tests.api.budget_kept import (
     AGE_LIMIT_S,
     ENVIRONMENTS,
@@ -22,7 +23,6 @@ from tests.api.budget_kept import (
     assert_never_above_budget,
 )
 from tests.exported import exporter_process, write_config
-from tests.patience import PATIENCE_S
 from tests.simulated import Running, running
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Workers:
 
     def work(self) -> None:
         started = time.monotonic()
-        with httpx.Client(headers=HEADERS, timeout=PATIENCE_S) as client:
+        with httpx.Client(headers=HEADERS, timeout=AMPLE_S) as client:
             while not self.over.wait(max(0.0, started + len(self.statuses) * 60 / POLLS_PER_MINUTE - time.monotonic())):
                 number = len(self.statuses) % ENVIRONMENTS
                 url = f"{self.base_url}/environments/env_{number}/work/poll"
@@ -73,7 +73,7 @@ def at_work(simulator: Running) -> Iterator[Workers]:
         yield workers
     finally:
         workers.over.set()
-        thread.join(PATIENCE_S)
+        thread.join(AMPLE_S)
 
 
 def exporter_calls(simulator: Running) -> list[float]:

@@ -11,8 +11,8 @@ import pytest
 
 from exporter.simulator import demo_world
 from exporter.simulator.fleet import CLOUD_ENVIRONMENT_ID
+from tests.ample import AMPLE_S
 from tests.exported import exporter_process, write_config
-from tests.patience import PATIENCE_S
 from tests.prometheus_server import Prometheus, prometheus_server, scrape_config
 from tests.shipped.panel_queries import DASHBOARDS, EMPTY_WHEN_WELL, ROOT, PanelQuery, panel_queries
 from tests.shipped.shortened_rules import shortened_rules
@@ -38,7 +38,7 @@ def assert_all_have_data(
     prometheus: Prometheus, queries: list[PanelQuery], live: Callable[[], None] = lambda: None
 ) -> None:
     """Ask until each has answered once: some things happen every minute only, such as a stop."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + AMPLE_S
     while queries := [query for query in queries if not has_data(prometheus, query)]:
         assert time.monotonic() < deadline, queries
         live()

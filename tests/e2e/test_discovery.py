@@ -13,8 +13,8 @@ import pytest
 
 from exporter.simulator import Options, World
 from exporter.simulator.options import ORGANISATION, Call
+from tests.ample import AMPLE_S
 from tests.exported import Exporter, exporter_process, write_config
-from tests.patience import PATIENCE_S
 from tests.simulated import Running, running
 from tests.simulator.faults import Faults
 
@@ -60,7 +60,7 @@ class Scene:
         self.simulator = simulator
 
     def answer(self) -> httpx.Response:
-        return httpx.get(f"{self.exporter.base_url}/sd", timeout=PATIENCE_S)
+        return httpx.get(f"{self.exporter.base_url}/sd", timeout=AMPLE_S)
 
     def listed(self) -> dict[str, dict[str, str]]:
         answer = self.answer()
@@ -71,7 +71,7 @@ class Scene:
     def names(self) -> dict[str, str]:
         return {each: labels["__meta_managed_agents_environment_name"] for each, labels in self.listed().items()}
 
-    def wait_for(self, holds: Callable[[], bool], *, within_s: float = PATIENCE_S) -> None:
+    def wait_for(self, holds: Callable[[], bool], *, within_s: float = AMPLE_S) -> None:
         deadline = time.monotonic() + within_s
         while not holds():
             assert time.monotonic() < deadline, self.exporter.log()[-2000:]
@@ -111,7 +111,7 @@ def test_environments_appear_and_disappear_without_a_restart(tmp_path: Path) -> 
         assert origins.keys() == expected.keys() - {"env_0"}
         assert scrape.by("managed_agents_up", "environment_id") == dict.fromkeys(expected, 1.0)
         assert not scrape.names(environment_id="env_2") | scrape.names(environment_id="env_3")
-        gone = httpx.get(f"{scene.exporter.base_url}/probe?target=env_3", timeout=PATIENCE_S)
+        gone = httpx.get(f"{scene.exporter.base_url}/probe?target=env_3", timeout=AMPLE_S)
         assert (gone.status_code, "env_3" in gone.text) == (400, False)
 
 

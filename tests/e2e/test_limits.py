@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from tests.ample import AMPLE_S
 from tests.exported import COMMAND, Exporter, exporter_process
-from tests.patience import PATIENCE_S
 from tests.raw_api import RawApi, item, raw_api, right
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ PAGE_BYTES = int(7.1 * MEBIBYTE)
 ITEMS = 50
 """Few and large: what is tested is the memory of bodies on their way, not that of the items kept."""
 LARGE, MANY = 200, 2000
-SCRAPE_S = 5 * PATIENCE_S
+SCRAPE_S = 5 * AMPLE_S
 """An idle machine needs less than a tenth: what is tested are memory and descriptors."""
 
 
 def config(directory: Path, base_url: str, environments: int) -> str:
     (directory / "key").write_text("sk-ant-oat01-many\n")
     document = {
-        "api": {"base_url": base_url, "requests_per_minute": 1_000_000, "timeout": f"{PATIENCE_S:g}s"},
+        "api": {"base_url": base_url, "requests_per_minute": 1_000_000, "timeout": f"{AMPLE_S:g}s"},
         "environments": [{"id": f"env_{number}", "environment_key_file": "key"} for number in range(environments)],
     }
     path = directory / "exporter.yml"

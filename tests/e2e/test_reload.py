@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from exporter.simulator import World
+from tests.ample import AMPLE_S
 from tests.exported import Exporter, Exposition, assert_monotone, exporter_process, read_exposition, write_config
-from tests.patience import PATIENCE_S
 from tests.simulated import Running, running
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Watch:
     def go_on(self) -> Exposition:
         """Wait until some scrapes that begin from now on have been right, and return the last."""
         enough = len(self._scrapes) + 2 * SCRAPERS
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + AMPLE_S
         while len(self._scrapes) < enough and not self._problems:
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -77,7 +77,7 @@ class Watch:
                 thread.join(20)
 
     def _scrape(self) -> None:
-        with httpx.Client(timeout=PATIENCE_S) as client:
+        with httpx.Client(timeout=AMPLE_S) as client:
             while not self._over.is_set() and not self._problems:
                 try:
                     answer = client.get(self._url)
@@ -128,13 +128,13 @@ def replace(config: Path, **sections: object) -> None:
 
 
 def post_reload(exporter: Exporter) -> httpx.Response:
-    return httpx.post(f"{exporter.base_url}/-/reload", timeout=PATIENCE_S)
+    return httpx.post(f"{exporter.base_url}/-/reload", timeout=AMPLE_S)
 
 
 def hang_up(exporter: Exporter) -> None:
     before = exporter.log().count("event=config_reload")
     exporter.signal(signal.SIGHUP)
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + AMPLE_S
     while exporter.log().count("event=config_reload") == before:
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -247,7 +247,7 @@ def test_reloading_over_http_has_to_be_allowed(simulator: Running, tmp_path: Pat
     with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
         config.unlink()
         assert post_reload(exporter).status_code == 403
-        assert httpx.get(f"{exporter.base_url}/-/reload", timeout=PATIENCE_S).status_code == 405
+        assert httpx.get(f"{exporter.base_url}/-/reload", timeout=AMPLE_S).status_code == 405
         assert exporter.scrape().value(SUCCESSFUL) == 1
 
 

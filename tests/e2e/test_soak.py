@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from exporter.simulator import World
+from tests.ample import AMPLE_S
 from tests.exported import Exporter, exporter_process, long_call_s, write_config
-from tests.patience import PATIENCE_S
 from tests.simulated import Running, running
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Soak:
         """Ask for everything and go away before it comes."""
         address = ("127.0.0.1", int(self.exporter.base_url.rpartition(":")[2]))
         for path in ("/metrics", "/probe?target=env_0") * times:
-            with socket.create_connection(address, timeout=PATIENCE_S) as client:
+            with socket.create_connection(address, timeout=AMPLE_S) as client:
                 client.sendall(f"GET {path} HTTP/1.1\r\nHost: exporter\r\n\r\n".encode())
 
     def rotate(self, serial: int) -> None:
@@ -128,10 +128,10 @@ class Soak:
         document = json.loads((self.directory / "whole.yml").read_text())
         document["environments"] = document["environments"][left_out:]
         config.write_text(json.dumps(document))
-        assert httpx.post(f"{self.exporter.base_url}/-/reload", timeout=PATIENCE_S).status_code == 200
+        assert httpx.post(f"{self.exporter.base_url}/-/reload", timeout=AMPLE_S).status_code == 200
 
     def scrape_until_all_are_up(self) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + AMPLE_S
         while True:
             scrape = self.exporter.scrape()
             up = scrape.by("managed_agents_up", "environment_id")
@@ -143,7 +143,7 @@ class Soak:
     def held(self) -> dict[str, int]:
         path = self.directory / "held.json"
         self.exporter.signal(signal.SIGUSR1)
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + AMPLE_S
         while not path.exists():
             assert time.monotonic() < deadline
             time.sleep(0.005)
@@ -153,7 +153,7 @@ class Soak:
 
     def comes_down_to(self, most: dict[str, int]) -> bool:
         """Tell whether nothing is left of what was under way, as soon as it is so."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + AMPLE_S
         while any((held := self.held())[name] > most[name] for name in COUNTED):
             if time.monotonic() > deadline:
                 return False

@@ -22,9 +22,9 @@ import trustme
 from selenium.webdriver.common.by import By
 
 from exporter.simulator import DEMO_ENVIRONMENTS, demo_world
+from tests.ample import AMPLE_S
 from tests.browser import chromium
 from tests.exported import COMMAND, Exporter, exporter_process, free_port, write_config
-from tests.patience import PATIENCE_S
 from tests.prometheus_server import prometheus_server, scrape_config
 from tests.simulated import running
 
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.e2e
 
 PASSWORD = "correct horse battery staple"
 LIMIT_S = 10.0
-"""Within this, everybody who behaves is answered, whatever others do: sooner than the patience with them ends."""
+"""Within this, everybody who behaves is answered, whatever others do: before these are cut off."""
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +94,11 @@ def guarded_exporter(config: Path, web_config: Path, client: httpx.Client) -> It
     process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True)
     base_url = f"https://127.0.0.1:{port}"
     try:
-        assert answers(client, f"{base_url}/-/ready", within_s=PATIENCE_S)
+        assert answers(client, f"{base_url}/-/ready", within_s=AMPLE_S)
         yield base_url
     finally:
         process.terminate()
-        _, said = process.communicate(timeout=PATIENCE_S)
+        _, said = process.communicate(timeout=AMPLE_S)
     assert process.returncode == 0, said
     assert "level=error" not in said
 
@@ -118,7 +118,7 @@ def known_client(home: Path, authority: trustme.CA) -> Iterator[httpx.Client]:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     context.load_cert_chain(home / "client.crt", home / "client.key")
-    with httpx.Client(verify=context, auth=("prometheus", PASSWORD), timeout=PATIENCE_S) as client:
+    with httpx.Client(verify=context, auth=("prometheus", PASSWORD), timeout=AMPLE_S) as client:
         yield client
 
 
@@ -129,7 +129,7 @@ def served_certificate(base_url: str, home: Path) -> str:
     context.load_cert_chain(home / "client.crt", home / "client.key")
     host, _, port = base_url.removeprefix("https://").partition(":")
     with (
-        socket.create_connection((host, int(port)), timeout=PATIENCE_S) as plain,
+        socket.create_connection((host, int(port)), timeout=AMPLE_S) as plain,
         context.wrap_socket(plain, server_hostname=host) as encrypted,
     ):
         certificate = encrypted.getpeercert(binary_form=True)
@@ -165,7 +165,7 @@ _TLS_FILES = {"ca": "ca.crt", "cert": "client.crt", "key": "client.key"}
 def test_nobody_else_comes_in(home: Path, config: Path, web_config: Path, known_client: httpx.Client) -> None:
     stranger = ssl.create_default_context(cafile=str(home / "ca.crt"))
     with guarded_exporter(config, web_config, known_client) as base_url:
-        with httpx.Client(verify=stranger, timeout=PATIENCE_S) as client, pytest.raises(httpx.TransportError):
+        with httpx.Client(verify=stranger, timeout=AMPLE_S) as client, pytest.raises(httpx.TransportError):
             client.get(f"{base_url}/metrics")
         for path in ("/", "/metrics", "/probe", "/sd", "/-/healthy", "/-/ready", "/-/reload", "/none"):
             refused = known_client.get(base_url + path, auth=("prometheus", "wrong"))
@@ -181,7 +181,7 @@ def test_nobody_else_comes_in(home: Path, config: Path, web_config: Path, known_
 def slow_clients(port: int, count: int, start: bytes) -> Iterator[None]:
     with ExitStack() as stack:
         for _ in range(count):
-            client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S))
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=AMPLE_S))
             client.sendall(start)
         yield
 
@@ -194,7 +194,7 @@ def flooding(port: int, count: int, flood: bytes) -> Iterator[None]:
     def pour() -> None:
         while not over.is_set():
             try:
-                with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as client:
+                with socket.create_connection(("127.0.0.1", port), timeout=AMPLE_S) as client:
                     client.sendall(b"GET / HTTP/1.1\r\nHost: exporter\r\n")
                     for _ in range(100):
                         client.sendall(flood)
@@ -216,7 +216,7 @@ def slowest_answer_s(exporter: Exporter) -> float:
     """Ask for what Prometheus and the kubelet ask for, each time over a new connection."""
     slowest = 0.0
     for path in ("/-/healthy", "/probe?target=production", "/-/ready", "/-/healthy", "/sd") * 4:
-        connection = HTTPConnection(exporter.base_url.removeprefix("http://"), timeout=PATIENCE_S)
+        connection = HTTPConnection(exporter.base_url.removeprefix("http://"), timeout=AMPLE_S)
         started = time.monotonic()
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -248,7 +248,7 @@ def test_slow_and_hostile_clients_keep_nobody_waiting(config: Path, tmp_path: Pa
                 assert slowest_answer_s(exporter) < LIMIT_S
             assert memory_mib(exporter) - before_mib < 64
             exporter.signal(signal.SIGTERM)
-            assert exporter.process.wait(timeout=PATIENCE_S) == 0
+            assert exporter.process.wait(timeout=AMPLE_S) == 0
         assert exporter.log().count("\n") < 40
 
 
@@ -268,14 +268,14 @@ def test_the_page_tells_of_a_refused_reload_and_of_files_that_went_bad(tmp_path:
             exporter.signal(signal.SIGHUP)
             exporter.scrape()
             expected = ("last reload refused", "nonsense: unknown key", "api: no such file", "http2: not supported")
-            assert says(exporter, *expected, within_s=PATIENCE_S)
+            assert says(exporter, *expected, within_s=AMPLE_S)
             assert exporter.scrape().value("managed_agents_up", environment_id="env_a") == 1
 
 
 def says(exporter: Exporter, *expected: str, within_s: float) -> bool:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
-        text = httpx.get(exporter.base_url, timeout=PATIENCE_S).text
+        text = httpx.get(exporter.base_url, timeout=AMPLE_S).text
         if all(each in text for each in expected):
             return True
         time.sleep(0.1)
@@ -294,7 +294,7 @@ def chrome(home: Path) -> Iterator[Chrome]:
 @pytest.fixture(scope="module")
 def page_url(home: Path, config: Path) -> Iterator[str]:
     with exporter_process(f"--config.file={config}", directory=home) as exporter:
-        httpx.get(f"{exporter.base_url}/metrics", timeout=PATIENCE_S)
+        httpx.get(f"{exporter.base_url}/metrics", timeout=AMPLE_S)
         yield f"{exporter.base_url}/"
 
 

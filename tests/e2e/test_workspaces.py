@@ -16,8 +16,8 @@ import pytest
 
 from exporter.simulator import Options, World
 from exporter.simulator.options import ORGANISATION, Call
+from tests.ample import AMPLE_S
 from tests.exported import COMMAND, Exporter, exporter_process, read_exposition, write_config
-from tests.patience import PATIENCE_S
 from tests.simulated import Running, running
 from tests.simulator.faults import Faults
 
@@ -61,7 +61,7 @@ class Scene:
         self.exporter.signal(signal.SIGHUP)
 
     def answer(self) -> httpx.Response:
-        return httpx.get(f"{self.exporter.base_url}/sd", timeout=PATIENCE_S)
+        return httpx.get(f"{self.exporter.base_url}/sd", timeout=AMPLE_S)
 
     def targets(self) -> dict[str, tuple[str, str]]:
         """Return the name and the workspace of every environment that service discovery lists."""
@@ -73,13 +73,13 @@ class Scene:
         }
 
     def page(self) -> str:
-        return httpx.get(f"{self.exporter.base_url}/", timeout=PATIENCE_S).text
+        return httpx.get(f"{self.exporter.base_url}/", timeout=AMPLE_S).text
 
     def up_by_workspace(self) -> dict[str, float]:
         return self.exporter.scrape().by(UP, "workspace_id")
 
     def wait_for(self, holds: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + AMPLE_S
         while not holds():
             assert time.monotonic() < deadline, self.exporter.log()[-2000:]
             time.sleep(0.05)
@@ -229,7 +229,7 @@ def test_reading_once_is_no_success_while_a_workspace_is_not_known(tmp_path: Pat
         command = [*COMMAND, "--once", f"--config.file={scene.config}"]
 
         def once() -> tuple[int, dict[str, float]]:
-            ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+            ended = subprocess.run(command, capture_output=True, text=True, timeout=AMPLE_S, check=False)
             return ended.returncode, read_exposition(ended.stdout).by("managed_agents_up", "environment_id")
 
         assert once() == (1, {"env_a1": 1, "env_c1": 1})

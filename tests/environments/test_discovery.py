@@ -259,7 +259,7 @@ async def test_a_workspace_that_hangs_keeps_nobody_from_being_listed() -> None:
 async def test_a_workspace_that_hangs_is_given_up_and_marked_as_one_that_may_hang(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("exporter.environments.discovery.PAGE_PATIENCE_S", 0.01)
+    monkeypatch.setattr("exporter.environments.discovery.PAGE_LIMIT_S", 0.01)
     listing, api, around = listing_of(None, page(remote(1)), page(remote(1)))
     for expected in ("no answer in time", None, None):
         assert await listing.refresh()

@@ -1,4 +1,4 @@
-"""The incidents: who is there, what breaks when, and everything that anybody is told because of it."""
+"""The incidents: who is there, what breaks when, and everything that anybody is notified of because of it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Incident:
     """What happens, and everything that may be said of it: an alert that stands nowhere here must not fire.
 
     `begins`: the minute from which a person would call it an incident, and `page_by` the one at which somebody must have been
-    paged; None: nobody may be. `ends`: the minute until which the trouble lasts; an alert that was told lasts as long, unless
+    paged; None: nobody may be. `ends`: the minute until which the trouble lasts; an alert that somebody got lasts as long, unless
     it is in `passing`. `may`: true in itself, but a matter of which of the calls are refused. Alerts are written "name severity subject".
     """
 
@@ -41,7 +41,7 @@ class Incident:
     begins: float = 0
     page_by: float | None = None
     ends: float = 0
-    told: tuple[str, ...] = ()
+    notified: tuple[str, ...] = ()
     muted: tuple[str, ...] = ()
     passing: tuple[str, ...] = ()
     may: tuple[str, ...] = ()
@@ -88,7 +88,7 @@ INCIDENTS: Final = (
         begins=10,
         page_by=15,
         ends=35,
-        told=(
+        notified=(
             "NobodyPolling critical short",
             "BacklogAgeing warning short",
             "BacklogGrowing warning short",
@@ -104,7 +104,7 @@ INCIDENTS: Final = (
         begins=59,
         page_by=64,
         ends=120,
-        told=("WorkersLeaving critical long", "BacklogAgeing critical long", "NobodyPolling critical long"),
+        notified=("WorkersLeaving critical long", "BacklogAgeing critical long", "NobodyPolling critical long"),
         muted=("BacklogAgeing warning long",),
     ),
     Incident(
@@ -115,7 +115,7 @@ INCIDENTS: Final = (
         begins=48,
         page_by=53,
         ends=180,
-        told=(
+        notified=(
             "BacklogAgeing warning long",
             "WorkersSaturated warning long",
             "BacklogAgeing critical long",
@@ -131,7 +131,7 @@ INCIDENTS: Final = (
         begins=66,
         page_by=71,
         ends=150,
-        told=(
+        notified=(
             "BacklogAgeing warning long",
             "WorkersSaturated warning long",
             "WaitObjectiveMissed critical long",
@@ -151,7 +151,11 @@ INCIDENTS: Final = (
         begins=10,
         page_by=15,
         ends=35,
-        told=("NothingStarts critical short", "StuckStarting warning short", "StoppedWithoutStarting warning short"),
+        notified=(
+            "NothingStarts critical short",
+            "StuckStarting warning short",
+            "StoppedWithoutStarting warning short",
+        ),
     ),
     Incident(
         name="ends_at_once",
@@ -164,7 +168,7 @@ INCIDENTS: Final = (
         begins=40,
         page_by=45,
         ends=60,
-        told=("RunsEndAtOnce critical short",),
+        notified=("RunsEndAtOnce critical short",),
     ),
     Incident(
         name="never_acknowledged",
@@ -177,7 +181,7 @@ INCIDENTS: Final = (
         begins=10,
         page_by=15,
         ends=35,
-        told=(
+        notified=(
             "ClaimedNotAcknowledged critical short",
             "BacklogAgeing warning short",
             "WaitObjectiveMissed warning short",
@@ -189,7 +193,7 @@ INCIDENTS: Final = (
         title="One worker is lost with its session",
         play=Play(sites=(LONG, CALM), minutes=80, events=((50, kill("long", 1)), (51, hire("long", 1)))),
         ends=80,
-        told=("HeartbeatsOverdue warning long",),
+        notified=("HeartbeatsOverdue warning long",),
     ),
     Incident(
         name="all_leases_lost",
@@ -198,7 +202,7 @@ INCIDENTS: Final = (
         begins=50,
         page_by=55,
         ends=80,
-        told=("HeartbeatsOverdue critical long",),
+        notified=("HeartbeatsOverdue critical long",),
         muted=("HeartbeatsOverdue warning long",),
     ),
     Incident(
@@ -208,14 +212,14 @@ INCIDENTS: Final = (
             sites=(SHORT, CALM), exporters=(Exporter(discovery=True),), minutes=60, events=((10, revoke(API_KEY)),)
         ),
         ends=60,
-        told=("DiscoveryFailing warning auth",),
+        notified=("DiscoveryFailing warning auth",),
     ),
     Incident(
         name="environment_key_revoked",
         title="One environment's key is revoked",
         play=Play(sites=(SHORT, CALM), minutes=60, events=((10, revoke(SHORT.key)),)),
         ends=60,
-        told=("CredentialsRejected warning short",),
+        notified=("CredentialsRejected warning short",),
         muted=("ListingIncomplete warning short",),
     ),
     Incident(
@@ -223,7 +227,7 @@ INCIDENTS: Final = (
         title="One environment is deleted",
         play=Play(sites=(SHORT, CALM, LONG), minutes=60, events=((10, delete("short")),)),
         ends=60,
-        told=("EnvironmentNotFound warning short",),
+        notified=("EnvironmentNotFound warning short",),
     ),
     Incident(
         name="one_529",
@@ -237,7 +241,7 @@ INCIDENTS: Final = (
         begins=39,
         page_by=41,
         ends=110,
-        told=("EnvironmentUnreadable warning calm", "EnvironmentUnreadable critical calm"),
+        notified=("EnvironmentUnreadable warning calm", "EnvironmentUnreadable critical calm"),
     ),
     Incident(
         name="outage_500",
@@ -246,7 +250,7 @@ INCIDENTS: Final = (
         begins=10,
         page_by=15,
         ends=60,
-        told=("ApiUnavailable critical",),
+        notified=("ApiUnavailable critical",),
         muted=UNREADABLE_EACH + UNREADABLE_LONG,
     ),
     Incident(
@@ -256,7 +260,7 @@ INCIDENTS: Final = (
         begins=10,
         page_by=15,
         ends=30,
-        told=("ApiUnavailable critical",),
+        notified=("ApiUnavailable critical",),
         muted=UNREADABLE_EACH,
     ),
     Incident(
@@ -266,7 +270,7 @@ INCIDENTS: Final = (
         begins=10,
         page_by=15,
         ends=60,
-        told=("ApiUnavailable critical",),
+        notified=("ApiUnavailable critical",),
         muted=UNREADABLE_EACH + UNREADABLE_LONG,
     ),
     Incident(
@@ -280,7 +284,7 @@ INCIDENTS: Final = (
         begins=48,
         page_by=53,
         ends=110,
-        told=(
+        notified=(
             "BacklogAgeing warning long",
             "WorkersSaturated warning long",
             "BacklogAgeing critical long",
@@ -302,7 +306,7 @@ INCIDENTS: Final = (
         begins=48,
         page_by=73,
         ends=110,
-        told=(
+        notified=(
             "BacklogAgeing warning long",
             "WorkersSaturated warning long",
             "BacklogAgeing critical long",
@@ -318,7 +322,7 @@ INCIDENTS: Final = (
         title="The list fails, the statistics are fine",
         play=Play(sites=(SHORT, CALM), minutes=60, events=((10, answer(500, call="list")), (55, recover()))),
         ends=55,
-        told=("ListingIncomplete warning calm", "ListingIncomplete warning short"),
+        notified=("ListingIncomplete warning calm", "ListingIncomplete warning short"),
     ),
     Incident(
         name="discovery_refused",
@@ -330,7 +334,7 @@ INCIDENTS: Final = (
             events=((10, answer(403, call="environments")), (130, recover())),
         ),
         ends=130,
-        told=("DiscoveryFailing warning auth",),
+        notified=("DiscoveryFailing warning auth",),
     ),
     Incident(
         name="one_workspace_refused",
@@ -347,14 +351,14 @@ INCIDENTS: Final = (
             ),
         ),
         ends=110,
-        told=("DiscoveryFailing warning wrkspc_calm",),
+        notified=("DiscoveryFailing warning wrkspc_calm",),
     ),
     Incident(
         name="clock_ahead",
         title="The exporter's clock is 3 minutes ahead",
         play=Play(sites=(SHORT, CALM), minutes=60, events=((10, set_clock(180)),)),
         ends=60,
-        told=("ClockOffset warning",),
+        notified=("ClockOffset warning",),
     ),
     Incident(
         name="clock_behind",
@@ -365,7 +369,7 @@ INCIDENTS: Final = (
             events=((10, set_clock(-180)), *((minute, set_clock(-180 * (minute % 2))) for minute in range(30, 50))),
         ),
         ends=50,
-        told=("ClockOffset warning",),
+        notified=("ClockOffset warning",),
     ),
     Incident(
         name="restart_during_incident",
@@ -378,7 +382,7 @@ INCIDENTS: Final = (
         begins=10,
         page_by=15,
         ends=45,
-        told=("NobodyPolling critical short",),
+        notified=("NobodyPolling critical short",),
         muted=(
             "WorkersLeaving critical short",
             "BacklogAgeing warning short",
@@ -398,14 +402,14 @@ INCIDENTS: Final = (
         begins=10,
         page_by=15,
         ends=50,
-        told=("ExporterDown critical", "ExporterRestarting warning exporter-0:9831"),
+        notified=("ExporterDown critical", "ExporterRestarting warning exporter-0:9831"),
     ),
     Incident(
         name="crash_loop_fast",
         title="The exporter crashes again and again: 30 seconds down, 30 seconds up",
         play=Play(sites=(SHORT, CALM), minutes=60, events=_crash_loop(up_s=30, down_s=30, between=(10, 50))),
         ends=50,
-        told=("ExporterRestarting warning exporter-0:9831",),
+        notified=("ExporterRestarting warning exporter-0:9831",),
     ),
     Incident(
         name="one_of_two_down",
@@ -419,7 +423,7 @@ INCIDENTS: Final = (
         begins=10,
         page_by=15,
         ends=50,
-        told=("EnvironmentsUnwatched critical",),
+        notified=("EnvironmentsUnwatched critical",),
         muted=("ReplicaDown warning exporter-0:9831",),
     ),
     Incident(
@@ -432,7 +436,7 @@ INCIDENTS: Final = (
             events=((10, stop_exporter(FIRST)), (50, start_exporter(FIRST))),
         ),
         ends=50,
-        told=("ReplicaDown warning exporter-0:9831",),
+        notified=("ReplicaDown warning exporter-0:9831",),
     ),
     Incident(
         name="vanished",
@@ -442,7 +446,7 @@ INCIDENTS: Final = (
         begins=10,
         page_by=15,
         ends=40,
-        told=("EnvironmentsUnwatched critical",),
+        notified=("EnvironmentsUnwatched critical",),
         muted=("ExporterMissing critical",),
     ),
     Incident(
@@ -474,7 +478,7 @@ INCIDENTS: Final = (
         begins=5,
         page_by=10,
         ends=36,
-        told=("ApiUnavailable critical",),
+        notified=("ApiUnavailable critical",),
         muted=("EnvironmentUnreadable warning 200 environments", "EnvironmentUnreadable critical 200 environments"),
     ),
     Incident(
@@ -482,7 +486,7 @@ INCIDENTS: Final = (
         title="An unknown state appears",
         play=Play(sites=(LONG, CALM), minutes=60, events=((30, show_unknown_state("long")),)),
         ends=60,
-        told=("SchemaDrift info state",),
+        notified=("SchemaDrift info state",),
     ),
     Incident(
         name="killed_unlisted",
@@ -492,7 +496,7 @@ INCIDENTS: Final = (
         begins=30,
         page_by=65,
         ends=75,
-        told=(
+        notified=(
             "ListingIncomplete warning calm",
             "ListingIncomplete warning short",
             "BacklogAgeing warning short",
@@ -506,7 +510,7 @@ INCIDENTS: Final = (
         title="The workers of a fleet that should always be there leave while no work arrives",
         play=Play(sites=(Site(name="idle", arrival_s=1e6, workers=3), CALM), minutes=45, events=((10, kill("idle")),)),
         ends=45,
-        told=("FleetAbsent warning idle",),
+        notified=("FleetAbsent warning idle",),
     ),
     Incident(
         name="nothing_configured",
@@ -518,14 +522,14 @@ INCIDENTS: Final = (
             events=((0, answer(403, call="environments")),),
         ),
         ends=45,
-        told=("DiscoveryFailing warning auth", "NoEnvironments warning"),
+        notified=("DiscoveryFailing warning auth", "NoEnvironments warning"),
     ),
     Incident(
         name="small_budget",
         title="The budget is a quarter of what the environments need",
         play=Play(sites=(SHORT, CALM, LONG), exporters=(Exporter(requests_per_minute=2),), minutes=60),
         ends=60,
-        told=("BudgetExhausted warning list", "BudgetExhausted warning stats"),
+        notified=("BudgetExhausted warning list", "BudgetExhausted warning stats"),
         muted=tuple(f"ListingIncomplete warning {name}" for name in ("short", "calm", "long")),
     ),
 )

@@ -1,4 +1,4 @@
-"""Play an incident, let promtool evaluate the shipped rules over what Prometheus would have scraped, and say who is told what."""
+"""Play an incident, let promtool evaluate the shipped rules over what Prometheus would have scraped, and say who is notified of what."""
 
 from __future__ import annotations
 
@@ -88,12 +88,12 @@ def _shortened(words: Sequence[str]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Spell:
-    """A time for which an alert fired without a pause, in minutes. `told_at`: when it first was not inhibited."""
+    """A time for which an alert fired without a pause, in minutes. `notified_at`: when it first was not inhibited."""
 
     labels: Labels
     first: float
     last: float
-    told_at: float | None
+    notified_at: float | None
 
     def label(self, name: str) -> str:
         return dict(self.labels).get(name, "")
@@ -274,25 +274,25 @@ def _labels(text: str) -> Iterator[tuple[str, str]]:
 def _spells(firing: Mapping[int, frozenset[Labels]]) -> Iterator[Spell]:
     alertmanager = Alertmanager.shipped()
     moments = sorted(firing)
-    told = {at: firing[at] - alertmanager.muted(firing[at]) for at in moments}
+    notified = {at: firing[at] - alertmanager.muted(firing[at]) for at in moments}
     began: dict[Labels, int] = {}
     spells = []
     for before, now in pairwise([None, *moments, None]):
         here = firing[now] if now is not None else frozenset()
         for alert in [each for each in began if each not in here]:
             first = began.pop(alert)
-            told_at = _told_at(alert, [at for at in moments if first <= at <= (before or 0)], told)
-            spells.append(Spell(alert, first / 60, (before or 0) / 60, told_at))
+            notified_at = _notified_at(alert, [at for at in moments if first <= at <= (before or 0)], notified)
+            spells.append(Spell(alert, first / 60, (before or 0) / 60, notified_at))
         for alert in here:
             began.setdefault(alert, now or 0)
     yield from sorted(spells, key=lambda spell: (spell.first, sorted(spell.labels)))
 
 
-def _told_at(alert: Labels, moments: Sequence[int], told: Mapping[int, frozenset[Labels]]) -> float | None:
+def _notified_at(alert: Labels, moments: Sequence[int], notified: Mapping[int, frozenset[Labels]]) -> float | None:
     """Return the minute of the first notification: the pager's group waits 10 s, that of the others as long as two looks are apart."""
     waits = 0 if ("severity", "critical") in alert else 1
     for index, at in enumerate(moments):
-        if all(alert in told[each] for each in moments[index : index + 1 + waits]) and index + waits < len(moments):
+        if all(alert in notified[each] for each in moments[index : index + 1 + waits]) and index + waits < len(moments):
             return at / 60
     return None
 

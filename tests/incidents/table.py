@@ -50,7 +50,7 @@ def rows(spells: Iterable[Spell]) -> tuple[Row, ...]:
 def _row(spell: Spell) -> Row:
     name = spell.label("alertname").removeprefix(rules.ALERT_PREFIX)
     of = next((spell.label(label) for label in SUBJECTS if spell.label(label)), "")
-    return Row(name, spell.label("severity"), of, spell.first, spell.last, spell.told_at)
+    return Row(name, spell.label("severity"), of, spell.first, spell.last, spell.notified_at)
 
 
 def _alike(row: Row) -> tuple[str, str, bool]:
@@ -63,10 +63,10 @@ def _merged(found: Iterable[Row]) -> Iterator[Row]:
         if len({row.of for row in alike}) <= FEW:
             yield from alike
             continue
-        told = [row.notified for row in alike if row.notified is not None]
+        notified = [row.notified for row in alike if row.notified is not None]
         of = f"{len({row.of for row in alike})} environments"
         first, last = min(row.first for row in alike), max(row.last for row in alike)
-        yield Row(alert, severity, of, first, last, min(told, default=None))
+        yield Row(alert, severity, of, first, last, min(notified, default=None))
 
 
 def kept() -> dict[str, tuple[Row, ...]]:

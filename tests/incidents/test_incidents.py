@@ -1,4 +1,4 @@
-"""Every incident: who is paged, by when, who is told what else, and that nothing else is said.
+"""Every incident: who is paged, by when, who is notified of what else, and that nothing else is said.
 
 The shipped rules decide over what a real exporter exposed in simulated hours; promtool evaluates them.
 """
@@ -30,7 +30,7 @@ ILLEGIBLE = re.compile(r"e[+-]\d\d|\d\.\d{4,}|<no value>|<error|NaN|Inf|%!")
 class Verdict:
     """What came of an incident. `resolved`: alerts that ended while the trouble lasted."""
 
-    told: frozenset[str]
+    notified: frozenset[str]
     muted: frozenset[str]
     paged_in_time: bool
     resolved: frozenset[str] = frozenset()
@@ -40,15 +40,15 @@ class Verdict:
 
 def judged(incident: Incident, course: Course) -> Verdict:
     found = _certain(rows(course.spells), incident)
-    told = [row for row in found if row.notified is not None]
-    pages = [row.notified for row in told if row.severity == "critical" and row.notified is not None]
+    notified = [row for row in found if row.notified is not None]
+    pages = [row.notified for row in notified if row.severity == "critical" and row.notified is not None]
     watchdog = next((each for each in course.spells if each.label("alertname") == WATCHDOG), None)
     return Verdict(
-        told=frozenset(row.key for row in told),
-        muted=frozenset(row.key for row in found) - {row.key for row in told},
+        notified=frozenset(row.key for row in notified),
+        muted=frozenset(row.key for row in found) - {row.key for row in notified},
         paged_in_time=_in_time(pages, incident),
         resolved=frozenset(
-            row.key for row in told if row.key not in incident.passing and row.last < incident.ends - SAME_MIN
+            row.key for row in notified if row.key not in incident.passing and row.last < incident.ends - SAME_MIN
         ),
         illegible=frozenset(text for texts in course.texts.values() for text in texts if ILLEGIBLE.search(text)),
         watchdog_from_to=None if watchdog is None else (watchdog.first, watchdog.last),
@@ -70,7 +70,7 @@ def test_incident_says_what_it_may_in_time_and_until_its_end_and_nothing_else(in
     """And it went as the documentation shows, within a minute: `python -m tests.incidents` writes a new table."""
     course = course_of(incident.play)
     assert judged(incident, course) == Verdict(
-        told=frozenset(incident.told),
+        notified=frozenset(incident.notified),
         muted=frozenset(incident.muted),
         paged_in_time=True,
         watchdog_from_to=None if incident.play.groups else (0.5, incident.play.minutes),

@@ -20,7 +20,7 @@ from config.kubernetes import prometheus_rule
 from exporter import flags
 from exporter.config import load as config
 from exporter.web import web_config
-from tests.patience import PATIENCE_S
+from tests.ample import AMPLE_S
 from tests.shipped.manifest_schemas import KUBERNETES, validate, write_kubeconform_schemas
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ needs_helm = pytest.mark.skipif(
 
 def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = ["helm", *arguments, f"--kube-version={KUBERNETES}"]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=AMPLE_S)
 
 
 @cache
@@ -186,7 +186,7 @@ def test_kubeconform_finds_every_object_valid(path: Path, tmp_path: Path) -> Non
     location = write_kubeconform_schemas(tmp_path, documents)
     command = ["kubeconform", "-strict", "-summary", "-output=json", f"-schema-location={location}", "-"]
     ended = subprocess.run(
-        command, input=yaml.safe_dump_all(documents), capture_output=True, text=True, check=False, timeout=PATIENCE_S
+        command, input=yaml.safe_dump_all(documents), capture_output=True, text=True, check=False, timeout=AMPLE_S
     )
     assert json.loads(ended.stdout)["summary"] == {
         "valid": len(documents),
@@ -434,7 +434,7 @@ def test_kube_score_finds_nothing_critical() -> None:
         "-",
     ]
     ended = subprocess.run(
-        command, input=yaml.safe_dump_all(documents), capture_output=True, text=True, check=False, timeout=PATIENCE_S
+        command, input=yaml.safe_dump_all(documents), capture_output=True, text=True, check=False, timeout=AMPLE_S
     )
     assert re.findall(r"^\[CRITICAL\].*$", ended.stdout, re.MULTILINE) == []
     assert "[OK]" in ended.stdout

@@ -20,7 +20,7 @@ from config.kubernetes import prometheus_rule
 from exporter import flags
 from exporter.config import load as config
 from exporter.web.routes import TAKEN_PATHS
-from tests.patience import PATIENCE_S
+from tests.ample import AMPLE_S
 from tests.shipped.manifest_schemas import validate
 from tests.shipped.test_keda import ENVIRONMENT_ID
 
@@ -282,7 +282,7 @@ KUSTOMIZE = next(
 @pytest.mark.skipif(KUSTOMIZE is None, reason="kustomize builds it: .ci/kubernetes-tools builds kustomize")
 def test_the_kustomization_builds() -> None:
     assert KUSTOMIZE is not None
-    ended = subprocess.run([*KUSTOMIZE, str(HERE)], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    ended = subprocess.run([*KUSTOMIZE, str(HERE)], capture_output=True, text=True, check=False, timeout=AMPLE_S)
     assert ended.returncode == 0, ended.stderr
     built = {document["kind"]: document for document in yaml.safe_load_all(ended.stdout)}
     assert built.keys() == {

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from exporter import flags
-from tests.patience import PATIENCE_S
+from tests.ample import AMPLE_S
 
 ROOT = Path(__file__).parents[2]
 COMMAND = "/opt/managed-agents-exporter/bin/managed-agents-exporter"
@@ -195,7 +195,7 @@ def test_systemd_finds_nothing_wrong_and_little_exposed(installed_unit: Path) ->
 
 def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = ["systemd-analyze", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=AMPLE_S)
 
 
 def test_the_compose_file_builds_the_same_image() -> None:

@@ -16,8 +16,8 @@ import yaml
 
 from dashboards import rules
 from exporter.simulator import World
+from tests.ample import AMPLE_S
 from tests.exported import exporter_process
-from tests.patience import PATIENCE_S
 from tests.shipped.documentation import page
 from tests.shipped.promql_reading import exposed, selections
 from tests.simulated import Running, running
@@ -204,7 +204,7 @@ def test_pages_of_the_exporter_answer_where_they_are_named(runbook: Path, export
     address, _ = exporter
     for code in inline_code(runbook.read_text()):
         if code.startswith("http://EXPORTER:9831/"):
-            answer = httpx.get(code.replace("EXPORTER:9831", address).replace("env_…", "env_1"), timeout=PATIENCE_S)
+            answer = httpx.get(code.replace("EXPORTER:9831", address).replace("env_…", "env_1"), timeout=AMPLE_S)
             assert answer.status_code == 200, f"{code}: {answer.text}"
 
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from exporter.simulator import Options, World
-from tests.patience import PATIENCE_S
+from tests.ample import AMPLE_S
 from tests.simulated import Running, running
 from tests.simulator.faults import (
     LIST_FAULTS,
@@ -68,7 +68,7 @@ def _healed(sim: Running) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def client(sim: Running) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{sim.base_url}/environments/env_a", headers=HEADERS, timeout=PATIENCE_S) as client:
+    with httpx.Client(base_url=f"{sim.base_url}/environments/env_a", headers=HEADERS, timeout=AMPLE_S) as client:
         yield client
 
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from exporter.simulator import Options, World, make_app, serving
-from tests.patience import PATIENCE_S
+from tests.ample import AMPLE_S
 from tests.simulated import running
 from tests.simulator.faults import FaultySimulator
 
@@ -52,14 +52,14 @@ async def test_it_ends_at_once_whatever_hangs(fault: str, caplog: pytest.LogCapt
     app = FaultySimulator(world, Options(check_headers=False))
     app.faults.inject(fault)
     headers = {"x-api-key": app.options.api_key}
-    async with httpx.AsyncClient(timeout=2 * PATIENCE_S) as client:
+    async with httpx.AsyncClient(timeout=2 * AMPLE_S) as client:
         async with serving(app) as base_url:
             path = f"{base_url}/environments/env_a/work/stats"
             calls = [asyncio.create_task(client.get(path, headers=headers)) for _ in range(3)]
             while app.calls.count() < 3:  # noqa: ASYNC110 - the simulator has no event for "somebody asked"
                 await asyncio.sleep(0.005)
             ending_at = time.monotonic()
-        assert time.monotonic() - ending_at < PATIENCE_S
+        assert time.monotonic() - ending_at < AMPLE_S
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(outcome, httpx.TransportError) for outcome in outcomes)
     assert [record.message for record in caplog.records if record.levelname in {"ERROR", "CRITICAL"}] == []

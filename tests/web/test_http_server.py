@@ -125,7 +125,7 @@ def timed_answer(running: Served) -> float:
     return time.monotonic() - started
 
 
-# ---- patience
+# ---- slow clients
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,3 @@
 """How long a test waits for what must happen: long enough for a busy machine, so that only a defect gets that far."""
 
-PATIENCE_S = 60.0
+AMPLE_S = 60.0
