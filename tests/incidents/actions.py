@@ -100,6 +100,23 @@ def forget_target(instance: str = "exporter-0:9831") -> Callable[[Stage], Awaita
     return _at_once(lambda stage: stage.targets.discard(instance))
 
 
+def lose_worker_that_stops(site: str) -> Callable[[Stage], Awaitable[None]]:
+    """Ask the item of one worker to stop, and let that worker vanish before it has confirmed."""
+    return _at_once(lambda stage: stage.crews[site].lose_one_that_stops())
+
+
+def hide_workers(site: str) -> Callable[[Stage], Awaitable[None]]:
+    """Let the API not say any more how many workers poll, as where they don't name themselves."""
+    return _at_once(lambda stage: setattr(stage.crews[site].queue.rules, "reports_workers", False))
+
+
+def reload_bad_configuration(instance: str = "exporter-0:9831") -> Callable[[Stage], Awaitable[None]]:
+    async def act(stage: Stage) -> None:
+        await stage.reload_bad_configuration(instance)
+
+    return act
+
+
 def show_unknown_state(site: str) -> Callable[[Stage], Awaitable[None]]:
     """Let one live item be in a state that nobody has heard of."""
     return _at_once(lambda stage: stage.network.strange_sites.add(f"env_{site}"))

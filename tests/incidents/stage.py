@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 from exporter import app as composition
 from exporter.api.transport import HttpResponse, TransportError
 from exporter.clock import Clock
-from exporter.config.model import ApiConfig, Config, DiscoveryConfig, EnvironmentConfig, ScrapeConfig
+from exporter.config.model import ApiConfig, Config, ConfigError, DiscoveryConfig, EnvironmentConfig, ScrapeConfig
 from exporter.config.secret import EnvSecret
 from exporter.log import Log
 from exporter.metrics.exposition import Wanted, expose
@@ -106,6 +106,11 @@ class LaboratoryCrew(Crew):
         if idle is not None:
             self.workers.remove(idle)
             self._hire(self._after(now, 5.0, 20.0))
+
+    def lose_one_that_stops(self) -> None:
+        worker = next(worker for worker in self.workers if worker.last_heartbeat and worker.item_id)
+        self.queue.stop(worker.item_id)
+        self.workers.remove(worker)
 
     def abandon(self) -> None:
         """Let every worker give its session up, as one does whose beats are refused, and ask for the next."""
@@ -241,6 +246,7 @@ class Stage:
         self.sites = {site.name: site for site in sites}
         self.world = World(self.true_time, record_limit=10_000)
         self.skew_s = 0.0
+        self.configuration_is_bad = False
         self.crews: dict[str, LaboratoryCrew] = {}
         for site in sites:
             queue = self.world.add_environment(site.id, name=site.name, key=site.key)
@@ -325,7 +331,11 @@ class Stage:
         log = Log("tests.incidents")
         clock = Clock(wall=lambda: self.true_time() + self.skew_s, monotonic=self._loop.time)
         settings = composition.Settings(
-            load=lambda: config, web=WebSettings(), web_config=ReloadingWebConfig(None, log), clock=clock, log=log
+            load=lambda: self._load(config),
+            web=WebSettings(),
+            web_config=ReloadingWebConfig(None, log),
+            clock=clock,
+            log=log,
         )
         app = composition.App(settings)
         async with app.running() as scraper:
@@ -333,6 +343,15 @@ class Stage:
             self._running[exporter.instance] = running
             ready.set()
             await running.stop.wait()
+
+    def _load(self, config: Config) -> Config:
+        if self.configuration_is_bad:
+            raise ConfigError(("environments: expected a list",))
+        return config
+
+    async def reload_bad_configuration(self, instance: str) -> None:
+        self.configuration_is_bad = True
+        assert await self._running[instance].app.reload()
 
     def _config(self, exporter: Exporter) -> Config:
         sites = [site for site in self.sites.values() if exporter.sites is None or site.name in exporter.sites]
