@@ -193,7 +193,9 @@ QUEUE_ALERTS: Final = (
         items="queued",
         severity="warning",
         hold=t.SATURATED_FOR,
-        expr=f"{r.DEPTH_LOW.record} > 0\nand {r.increase(m.WORK_ACKNOWLEDGED, '1h')} > 0\n"
+        # Acknowledgements are counted from the list. While it is not current, those of hours ago tell that there is a fleet.
+        expr=f"{r.DEPTH_LOW.record} > 0\nand (\n  {r.increase(m.WORK_ACKNOWLEDGED, '1h')} > 0\n"
+        f"  or {r.increase(m.WORK_ACKNOWLEDGED, '6h')} > 0 unless {r.BUSY.record}\n)\n"
         f"unless {r.BUSY.record} == 0\nunless {_LEFT} >= {t.LEAVING_SHARE} * ({r.BUSY.record} + {_LEFT}) > 0",
         summary="Work is waiting because there are too few workers.",
         description=f"At least {_VALUE} item(s) have waited in {_NAME} at every moment of the last {t.SATURATED_WINDOW}, the oldest "
@@ -641,11 +643,30 @@ EXPORTER_ALERTS: Final = (
 )
 
 
-def _burns(long: Recording, short: Recording, acknowledged: Recording, factor: float, least: int) -> str:
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """The share that was missed over a long and a short window, and how much was acknowledged in the long one."""
+
+    missed: Recording
+    missed_lately: Recording
+    acknowledged: Recording
+
+
+_FAST, _SLOW = (
+    _Window(r.MISSED_1H, r.MISSED_5M, r.ACKNOWLEDGED_1H),
+    _Window(r.MISSED_6H, r.MISSED_30M, r.ACKNOWLEDGED_6H),
+)
+
+
+def _burns(severity: Severity, window: _Window, factor: float, least: int) -> str:
     budget = factor * (1 - t.OBJECTIVE_SHARE)
+    waits = f"last_over_time({r.DEPTH.record}[{t.BLIND_MEMORY}]) > 0"
+    fires = f'ALERTS{{alertname="{ALERT_PREFIX}WaitObjectiveMissed",alertstate="firing",severity="{severity}"}}'
+    # Acknowledgements are counted from the list. While it is not current and work waits, nothing says that the trouble is over.
     return (
-        f"{long.record} > {budget:.10g}\nand {acknowledged.record} >= {least}\nunless {short.record} <= {budget:.10g}\n"
-        f"and ({r.ACKNOWLEDGED_5M.record} > 0 or last_over_time({r.DEPTH.record}[{t.BLIND_MEMORY}]) > 0)"
+        f"(\n  {window.missed.record} > {budget:.10g}\n  and {window.acknowledged.record} >= {least}\n  unless {window.missed_lately.record} <= {budget:.10g}\n"
+        f"  and ({r.ACKNOWLEDGED_5M.record} > 0 or {waits})\n)\n"
+        f"or (\n  last_over_time({window.missed.record}[{t.BURN_BLIND_MEMORY}])\n  and {ON} {fires}\n  and {waits}\n  unless {ON} {r.LIST_CURRENT}\n)"
     )
 
 
@@ -662,7 +683,7 @@ OBJECTIVE_ALERTS: Final = (
         items="queued",
         severity="critical",
         hold=t.BURN_FOR,
-        expr=_burns(r.MISSED_1H, r.MISSED_5M, r.ACKNOWLEDGED_1H, t.FAST_BURN, t.FAST_BURN_ITEMS),
+        expr=_burns("critical", _FAST, t.FAST_BURN, t.FAST_BURN_ITEMS),
         summary="Most work waits longer than the objective allows.",
         description=_burning("hour", r.ACKNOWLEDGED_1H),
         next_step="add workers, or find out what keeps those that are there.",
@@ -672,7 +693,7 @@ OBJECTIVE_ALERTS: Final = (
         items="queued",
         severity="warning",
         hold=t.BURN_FOR,
-        expr=_burns(r.MISSED_6H, r.MISSED_30M, r.ACKNOWLEDGED_6H, t.SLOW_BURN, t.SLOW_BURN_ITEMS),
+        expr=_burns("warning", _SLOW, t.SLOW_BURN, t.SLOW_BURN_ITEMS),
         summary="Too much work waits longer than the objective allows.",
         description=_burning("6 hours", r.ACKNOWLEDGED_6H),
         next_step="find out at which times of day it happens; plan more workers for those.",

@@ -62,6 +62,8 @@ FAST_BURN_ITEMS: Final = 6
 SLOW_BURN: Final = 6
 SLOW_BURN_ITEMS: Final = 20
 BURN_FOR: Final = "2m"
+# So long an alert that fires outlives the numbers that it rests on, while work waits and the list is not current.
+BURN_BLIND_MEMORY: Final = "1h"
 # Panels only: the quantile that is shown beside the objective, and its window.
 WAIT_OBJECTIVE_QUANTILE: Final = 0.95
 WAIT_OBJECTIVE_WINDOW: Final = "30m"

@@ -317,7 +317,6 @@ INCIDENTS: Final = (
             "WaitObjectiveMissed critical long",
         ),
         muted=("WaitObjectiveMissed warning long",),
-        passing=("WorkersSaturated warning long", "WaitObjectiveMissed critical long"),
         may=UNKNOWN_AT_TIMES,
     ),
     Incident(
