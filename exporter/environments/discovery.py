@@ -1,6 +1,8 @@
 """Discovery: which environments the lists of the workspaces hold, asked every interval and never more often.
 
-Each workspace is listed by itself: one that fails or hangs keeps what it said last, and the others go on.
+Each workspace is listed by itself: one that fails or hangs keeps what it said last, and the others go on. Lists
+are begun one after the other, since the tokens of many at once would be missing for the environments' reads: those of new
+workspaces take half of the budget at most, a few of them ahead, and all others have their turns evenly over the interval.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from exporter.api.admission import CallRequest, Health, Throttled
-from exporter.api.budget import Priority
+from exporter.api.budget import MINUTE_S, Priority
 from exporter.api.client import ApiError
 from exporter.config.model import DISCOVERY_PAGE_SIZE
 
@@ -30,6 +32,10 @@ PAGES_LIMIT = 1000
 PAGE_LIMIT_S = 120.0
 """No scrape's deadline ends these calls, and `api.timeout` may set no limit."""
 THROTTLED_RETRY_S = 5.0
+NEW_AHEAD_S = 20.0
+"""For how long before its turn a new workspace may be listed: so that a few of them are at once."""
+NEW_SHARE = 0.5
+"""How much of the budget the first lists may take."""
 CLOSE_S = 3.0
 
 
@@ -65,7 +71,8 @@ class WorkspaceListing:
     """Reads one workspace's list of environments. `found` is the last complete answer, None until there was one.
 
     When that was: `succeeded_at` on the exporter's wall clock, `found_at` on the monotonic one, on which `tried_at` is when a try
-    ended last. `problem` says why that one failed, None if it did not; `failures` counts those that did.
+    ended last. `problem` says why that one failed, None if it did not; `failures` counts those that did. `throttled`: the budget has
+    interrupted the try that is under way.
     """
 
     def __init__(self, api: EnvironmentsApi, context: ApiContext) -> None:
@@ -74,6 +81,7 @@ class WorkspaceListing:
         self.succeeded_at: float | None = None
         self.found_at = self.tried_at = NEVER
         self.problem: str | None = None
+        self.throttled = False
         self.failures: Counter[Reason] = Counter()
         self._api = api
         self._context = context
@@ -85,9 +93,11 @@ class WorkspaceListing:
         try:
             await self._walk.finish(self._api, self._health)
         except Throttled:
+            self.throttled = True
             return False
         except ApiError as error:
             failed = error
+        self.throttled = False
         self.tried_at = self._context.clock.monotonic()
         if failed is None:
             self._keep(self._walk.environment_by_id.values())
@@ -138,6 +148,7 @@ class Discovery:
         self._listing_by_workspace: dict[str, WorkspaceListing] = {}
         self._scope_by_workspace: dict[str, anyio.CancelScope] = {}
         self._organisation = _organisation(context.config())
+        self._next_new_at = self._next_again_at = NEVER
         self._changed = anyio.Event()
         self._follow_configuration()
 
@@ -220,6 +231,7 @@ class Discovery:
         due_in_s = self._due_in_s(listing)
         if due_in_s > 0:
             return due_in_s
+        self._take_turn(listing)
         if not await listing.refresh():
             return THROTTLED_RETRY_S
         with anyio.CancelScope(
@@ -235,8 +247,22 @@ class Discovery:
         self._changed = anyio.Event()
 
     def _due_in_s(self, listing: WorkspaceListing) -> float:
-        now, interval_s = self._context.clock.monotonic(), self._context.config().discovery.interval_s
-        return max(0.0, listing.tried_at + interval_s - now)
+        if listing.throttled:
+            return 0.0
+        now = self._context.clock.monotonic()
+        if listing.tried_at == NEVER:
+            return max(0.0, self._next_new_at - NEW_AHEAD_S - now)
+        return max(0.0, listing.tried_at + self._context.config().discovery.interval_s - now, self._next_again_at - now)
+
+    def _take_turn(self, listing: WorkspaceListing) -> None:
+        """Let the others wait until this list's tokens are there again."""
+        if listing.throttled:
+            return
+        now, config = self._context.clock.monotonic(), self._context.config()
+        if listing.tried_at == NEVER:
+            self._next_new_at = max(self._next_new_at, now) + MINUTE_S / config.api.requests_per_minute / NEW_SHARE
+        else:
+            self._next_again_at = now + config.discovery.interval_s / len(self.listings)
 
 
 def _organisation(config: Config) -> object:

@@ -170,6 +170,12 @@ class Rig:
         self.around.now += seconds
         await self.reload(self.around.config)
 
+    async def pass_interval(self) -> None:
+        """Let an interval pass in which each workspace has its turn."""
+        await self.pass_time(self.around.config.discovery.interval_s)
+        for _ in self.discovery.listings[1:]:
+            await self.pass_time(self.around.config.discovery.interval_s / len(self.discovery.listings))
+
     async def reload(self, config: Config) -> None:
         self.around.config = config
         self.discovery.reconfigure()
@@ -198,9 +204,14 @@ async def running(
         tasks.cancel_scope.cancel()
 
 
-def config_of(*workspaces: str, interval_s: float = 300, base_url: str = "https://a.example/v1") -> Config:
+def config_of(
+    *workspaces: str,
+    interval_s: float = 300,
+    base_url: str = "https://a.example/v1",
+    requests_per_minute: float = 60,
+) -> Config:
     return Config(
-        api=ApiConfig(base_url=base_url),
+        api=ApiConfig(base_url=base_url, requests_per_minute=requests_per_minute),
         discovery=DiscoveryConfig(enabled=True, interval_s=interval_s, workspaces=workspaces),
     )
 
@@ -238,15 +249,52 @@ async def test_one_workspace_that_fails_keeps_its_last_list_and_the_others_go_on
     async with running(scripts, config_of("a", "b", "c")) as rig:
         assert rig.ids() == ["env_1", "env_2", "env_3"]
         succeeded_at = rig.listing("b").succeeded_at
-        await rig.pass_time(300)
+        await rig.pass_interval()
         assert rig.ids() == ["env_2", "env_3", "env_5"]  # env_1 has vanished from a workspace that answered
         failed = rig.listing("b")
+        failed_at = failed.tried_at
         assert (failed.problem, failed.failures, failed.succeeded_at) == (str(failure), {"auth": 1}, succeeded_at)
         assert [rig.listing(each).problem for each in "ac"] == [None, None]
         assert rig.around.failed == [("environments", "auth")]
-        await rig.pass_time(300)
+        await rig.pass_interval()
         assert rig.ids() == ["env_2", "env_3", "env_4", "env_5"]
-        assert (rig.listing("b").problem, rig.listing("b").found_at) == (None, rig.around.now)
+        assert rig.listing("b").problem is None
+        assert rig.listing("b").found_at == rig.listing("b").tried_at > failed_at
+
+
+async def test_lists_have_their_turns_evenly_over_the_interval() -> None:
+    names = [f"w{number}" for number in range(6)]
+    async with running({name: [page()] for name in names}, config_of(*names, requests_per_minute=600)) as rig:
+        assert set(rig.calls().values()) == {1}
+        most, total = 0, 6
+        for _ in range(60):
+            await rig.pass_time(25)
+            calls = sum(rig.calls().values())
+            most, total = max(most, calls - total), calls
+        assert most == 1
+        assert 4 <= min(rig.calls().values()) <= max(rig.calls().values()) <= 6  # at once, and in 1,500 s every 300 s
+
+
+async def test_the_first_lists_of_many_workspaces_leave_half_of_the_budget() -> None:
+    names = [f"w{number}" for number in range(20)]
+    async with running({name: [page()] for name in names}, config_of(*names, requests_per_minute=60)) as rig:
+        at_once = sum(rig.calls().values())
+        assert at_once == 11
+        for second in range(1, 2 * (len(names) - at_once) + 1):
+            await rig.pass_time(1)
+            assert sum(rig.calls().values()) == at_once + second // 2
+        assert rig.discovery.unlisted == ()
+
+
+async def test_a_list_that_the_budget_interrupts_keeps_its_turn() -> None:
+    scripts: dict[str, list[EnvironmentPage | Exception | None]] = {
+        "": [page(), page(remote(1), cursor="next"), Throttled(), page(remote(2))],
+    }
+    async with running(scripts, config_of()) as rig:
+        await rig.pass_time(300)
+        assert (rig.ids(), rig.discovery.due_in_s) == ([], 0)
+        await rig.pass_time(1)
+        assert rig.ids() == ["env_1", "env_2"]
 
 
 async def test_a_workspace_that_hangs_keeps_nobody_from_being_listed() -> None:
