@@ -85,9 +85,27 @@ def test_the_page_of_metrics_has_a_section_for_each_with_its_type_and_an_example
         assert any(metric in example for example in examples), f"no example of {metric}"
 
 
+GONE = {
+    "environment:managed_agents_work_queue_wait_seconds:p95_rate1h",
+    "environment:managed_agents_work_queue_wait_seconds_count:max_increase1h",
+    "job:managed_agents_exporter_scraped:max",
+    "job_source:managed_agents_exporter_api_errors_total_auth:max_increase10m",
+    "job_source:managed_agents_exporter_api_throttled_total:max_increase10m",
+}
+"""What earlier versions recorded: the upgrade notes alone name it."""
+
+
+def test_what_the_upgrade_notes_call_gone_is_gone() -> None:
+    notes = (ROOT / "docs/upgrading.md").read_text()
+    assert all(name in notes for name in GONE)
+    assert not GONE & NAMES
+
+
 def test_no_page_names_a_metric_that_does_not_exist(any_page: Page) -> None:
     for name in re.findall(r"(?<![\w:])(?:\w+:)?managed_agents_\w*[a-z0-9](?::\w+)?(?!\w|…)", any_page.text):
         known = NAMES | {metric.name for metric in catalogue.CATALOGUE}
+        if any_page.name == "docs/upgrading.md":
+            known |= GONE
         assert name in known, f"{any_page.name} names {name}"
     for start in re.findall(r"`(managed_agents_\w*_)\*`", any_page.text):
         assert any(known.startswith(start) for known in NAMES), f"{any_page.name} names {start}*"
