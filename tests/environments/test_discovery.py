@@ -208,7 +208,7 @@ def config_of(
     *workspaces: str,
     interval_s: float = 300,
     base_url: str = "https://a.example/v1",
-    requests_per_minute: float = 60,
+    requests_per_minute: int = 60,
 ) -> Config:
     return Config(
         api=ApiConfig(base_url=base_url, requests_per_minute=requests_per_minute),
