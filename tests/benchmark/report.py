@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from tests.benchmark import history, resources, waiting
+from tests.benchmark import backlog, history, resources, waiting
 from tests.benchmark.scene import LIVE
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Results:
     waiting: Sequence[waiting.Row]
     sizes: Sequence[resources.Size]
     starts: Sequence[resources.Start]
+    backlog: Sequence[backlog.Row]
 
 
 def write(results: Results, directory: Path) -> None:
@@ -52,6 +53,7 @@ def page(results: Results) -> str:
         *_history(results.history),
         *_waiting(results.waiting),
         *_resources(results),
+        *_backlog(results.backlog),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -248,6 +250,33 @@ def _resources(results: Results) -> list[str]:
             f"From the start of the process to the end of a complete first scrape of {start.environments} environments: "
             f"**{_seconds(start.first_scrape_s)}** (median of {start.repetitions})."
         ),
+    ]
+
+
+def _backlog(rows: Sequence[backlog.Row]) -> list[str]:
+    table = _table(
+        ("queued items", "list calls a scrape", "most", "age of the list", "most", "of the others' lists", "most"),
+        (
+            (
+                f"{row.backlog:,}",
+                f"**{row.calls:.1f}**",
+                str(row.calls_most),
+                f"{row.age_s:.0f} s",
+                f"{row.age_most_s:.0f} s",
+                _seconds(row.others_age_s),
+                _seconds(row.others_age_most_s),
+            )
+            for row in rows
+        ),
+    )
+    return [
+        "## (f) A backlog",
+        (
+            f"One environment with a long queue beside {backlog.OTHERS} ordinary ones, under the default budget of 120 calls a minute, scraped every {backlog.INTERVAL_S} s. "
+            f"Between two scrapes {backlog.CHANGES} of its items are claimed and {backlog.CHANGES} arrive. Means over {backlog.MINUTES} minutes, after {backlog.MINUTES_BEFORE} in which everything was read. "
+            "In simulated time: the whole exporter, without sockets."
+        ),
+        table,
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
@@ -155,12 +156,11 @@ class Network:
         self.troubles: list[Trouble] = []
         self.revoked: set[str] = set()
         self.strange_sites: set[str] = set()
-        self.calls = 0
+        self.calls: Counter[tuple[str | None, str]] = Counter()
 
     async def get(
         self, url: str, *, query: Mapping[str, str], headers: Mapping[str, str], timeout_s: float
     ) -> HttpResponse:
-        self.calls += 1
         path = urlsplit(url).path
         parts = path.split("/")
         asked = _Asked(
@@ -168,6 +168,7 @@ class Network:
             call={"stats": "stats", "work": "list"}.get(parts[-1], "environments"),
             workspace_id=headers.get("anthropic-workspace-id"),
         )
+        self.calls[asked.environment_id, asked.call] += 1
         for trouble in self.troubles:
             if trouble.concerns(asked, self._dice):
                 return await self._failed(trouble, timeout_s)
@@ -247,6 +248,7 @@ class Stage:
         self.world = World(self.true_time, record_limit=10_000)
         self.skew_s = 0.0
         self.configuration_is_bad = False
+        self.tick_s = TICK_S
         self.crews: dict[str, LaboratoryCrew] = {}
         for site in sites:
             queue = self.world.add_environment(site.id, name=site.name, key=site.key)
@@ -277,7 +279,7 @@ class Stage:
         while True:
             for crew in self.crews.values():
                 crew.advance(self.true_time())
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(self.tick_s)
 
     def change(self, site: str, **scene: object) -> None:
         crew = self.crews[site]
