@@ -9,6 +9,7 @@ from dashboards import thresholds as t
 from dashboards.addresses import EXPORTER_URL, REPOSITORY_URL
 from dashboards.firing import OF_ENVIRONMENTS, UID_OF_ENVIRONMENT, firing_alerts
 from dashboards.grafana import (
+    COUNT,
     MINUTES,
     NAMED,
     PER_MINUTE,
@@ -28,7 +29,7 @@ from dashboards.grafana import (
     variables,
 )
 from dashboards.marks import DOCUMENTATION, MARKS
-from dashboards.overview import ANY_IS_ODD, BY_SOURCE, BY_STATE, DATA_AGE_STEPS, longest_wait
+from dashboards.overview import ANY_IS_ODD, BY_SOURCE, BY_STATE, DATA_AGE_STEPS, IN_TIME_STEPS, longest_wait
 from dashboards.promql import BUSY, agreed, chosen, gauge, mean, once, per_minute, quantile, recorded
 from exporter.metrics import catalogue as m
 
@@ -94,7 +95,7 @@ def _now() -> list[Panel]:
             title,
             f"{description} A click leads to these items." if state else description,
             Query(expr, NAMED),
-            unit="s" if title == "Longest wait" else "short",
+            unit="s" if title == "Longest wait" else COUNT,
             steps=steps,
             shows="auto",
             links=[_to_items(state)] if state else (),
@@ -180,6 +181,7 @@ def _objective() -> list[Panel]:
             f"Share of items acknowledged within the environment's objective. {t.OBJECTIVE_SHARE:.0%} is the aim.",
             [Query(recorded(rule), window) for rule, window in shares],
             unit="percentunit",
+            steps=IN_TIME_STEPS,
             overrides=[painted("1 h", "light-blue"), painted("1 d", "blue"), painted("30 d", "purple")],
         ),
         graph(

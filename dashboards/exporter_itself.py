@@ -8,6 +8,7 @@ from dashboards import thresholds as t
 from dashboards.firing import OF_THE_EXPORTER, TO_ENVIRONMENT, firing_alerts
 from dashboards.grafana import (
     BY_NAME,
+    COUNT,
     NAMED,
     PER_MINUTE,
     SECONDS,
@@ -258,7 +259,7 @@ def _budget() -> Panel:
             Query(chosen(m.API_BUDGET_AVAILABLE), "left, {{instance}}"),
             Query(_rate(m.API_REQUESTS, by="instance"), "sent, {{instance}}"),
         ],
-        unit="short",
+        unit=COUNT,
     )
 
 
@@ -296,7 +297,7 @@ def _process() -> list[Panel]:
             f"scrape_duration_seconds{{{TARGET}}}",
             "s",
         ),
-        ("Samples", "Samples in each scrape of each exporter.", f"scrape_samples_scraped{{{TARGET}}}", "short"),
+        ("Samples", "Samples in each scrape of each exporter.", f"scrape_samples_scraped{{{TARGET}}}", COUNT),
         (
             "Processor",
             "Share of one processor that each exporter uses.",
@@ -304,7 +305,7 @@ def _process() -> list[Panel]:
             "percentunit",
         ),
         ("Memory", "Resident memory of each exporter.", f"process_resident_memory_bytes{{{TARGET}}}", "bytes"),
-        ("File descriptors", "Open files and sockets of each exporter.", f"process_open_fds{{{TARGET}}}", "short"),
+        ("File descriptors", "Open files and sockets of each exporter.", f"process_open_fds{{{TARGET}}}", COUNT),
     )
     process = [
         graph(title, description, [Query(expr, "{{instance}}")], unit=unit) for title, description, expr, unit in shown

@@ -18,6 +18,13 @@ COLUMNS: Final = 24
 DATASOURCE: Final[Json] = {"type": "prometheus", "uid": "${datasource}"}
 UNKNOWN: Final = "unknown"
 
+PER_MINUTE: Final = "suffix:/min"
+# Grafana's own units write 100 s as "1.67 mins" and 125 min as "2.08 hours". What is compared stays in one unit.
+SECONDS: Final = "suffix:s"
+MINUTES: Final = "suffix:min"
+# In full: 1,270 and not "1 K".
+COUNT: Final = "locale"
+
 # Steps of a threshold: a colour and the value it begins at.
 Steps = tuple[tuple[str, float], ...]
 NO_STEPS: Final[Steps] = ()
@@ -91,10 +98,10 @@ def thresholds(steps: Steps, *, base: str = "green") -> Json:
     return {"mode": "absolute", "steps": [first, *({"color": colour, "value": value} for colour, value in steps)]}
 
 
-def unknown_when_null() -> Json:
+def unknown_when_null(word: str = UNKNOWN) -> Json:
     return {
         "type": "special",
-        "options": {"match": "null+nan", "result": {"text": UNKNOWN, "color": "text", "index": 0}},
+        "options": {"match": "null+nan", "result": {"text": word, "color": "text", "index": 0}},
     }
 
 
@@ -185,7 +192,7 @@ def stat(  # noqa: PLR0913 - a panel has that many sides
     description: str,
     query: Query,
     *,
-    unit: str = "short",
+    unit: str = COUNT,
     steps: Steps = NO_STEPS,
     mappings: Sequence[Json] = (),
     no_value: str = UNKNOWN,
@@ -201,7 +208,7 @@ def stat(  # noqa: PLR0913 - a panel has that many sides
         "thresholds": thresholds(steps, base=base if steps else "text"),
         "unit": unit,
     }
-    if unit == "short":
+    if unit == COUNT:
         defaults["decimals"] = 0
     if links:
         defaults["links"] = list(links)
@@ -222,7 +229,7 @@ def graph(  # noqa: PLR0913 - a panel has that many sides
     description: str,
     queries: Sequence[Query],
     *,
-    unit: str = "short",
+    unit: str = COUNT,
     steps: Steps = NO_STEPS,
     width: int = 8,
     stacked: bool = False,
@@ -265,17 +272,20 @@ def graph(  # noqa: PLR0913 - a panel has that many sides
 _GRAPH_DEFAULTS: Final[Json] = {"color": {"mode": "palette-classic-by-name"}, "mappings": []}
 _ONE_LINE: Final[Json] = {"mode": "fixed", "fixedColor": "blue"}
 _GRAPH_OPTIONS: Final[Json] = {
-    "legend": {"calcs": ["last", "max"], "displayMode": "table", "placement": "bottom", "showLegend": True},
+    "legend": {
+        "calcs": ["last", "max"],
+        "displayMode": "table",
+        "placement": "bottom",
+        "showLegend": True,
+        "sortBy": "Max",
+        "sortDesc": True,
+    },
     "tooltip": {"mode": "multi", "sort": "desc"},
 }
 _OPTIONS_OF_MANY: Final[Json] = {**_GRAPH_OPTIONS, "legend": {**_GRAPH_OPTIONS["legend"], "placement": "right"}}
-PER_MINUTE: Final = "suffix: /min"
-# Grafana's own unit writes 100 s as "1.67 mins". Where seconds are compared with seconds they stay seconds.
-SECONDS: Final = "suffix: s"
-MINUTES: Final = "m"
-_DECIMALS: Final = {"short": 0, MINUTES: 1}
+_DECIMALS: Final = {COUNT: 0, MINUTES: 1}
 # Of counts and shares: an axis of nothing but zeros does not end at 100.
-_ENDS_AT_ONE: Final = frozenset({"short", "percentunit", PER_MINUTE})
+_ENDS_AT_ONE: Final = frozenset({COUNT, "percentunit", PER_MINUTE})
 
 
 def _lines(unit: str, steps: Steps, *, stacked: bool) -> Json:
@@ -293,7 +303,7 @@ def _lines(unit: str, steps: Steps, *, stacked: bool) -> Json:
         "stacking": {"group": "A", "mode": "normal" if stacked else "none"},
         "thresholdsStyle": {"mode": "dashed" if steps else "off"},
     }
-    if steps:
+    if steps and unit != "percentunit":
         # So that the first threshold is in the picture when all is well.
         lines["axisSoftMax"] = round(steps[0][1] * 1.1, 3)
     elif unit in _ENDS_AT_ONE:
@@ -337,7 +347,7 @@ def bars(title: str, description: str, query: Query, *, width: int, overrides: S
         "min": 0,
         "noValue": UNKNOWN,
         "thresholds": thresholds(NO_STEPS),
-        "unit": "short",
+        "unit": COUNT,
     }
     return Panel(
         title=title,
@@ -373,12 +383,14 @@ class Column:
     query: Query | None = None
     # Beside a query: show this label of its series, not its value.
     label: str = ""
-    unit: str = "short"
+    unit: str = COUNT
     steps: Steps = NO_STEPS
     mappings: Sequence[Json] = ()
     links: Sequence[Json] = ()
     width: int = 0
     decimals: int | None = None
+    nothing: str = UNKNOWN
+    """What stands where there is no value."""
 
 
 def table(  # noqa: PLR0913 - a panel has that many sides
@@ -409,10 +421,10 @@ def table(  # noqa: PLR0913 - a panel has that many sides
 
 _TABLE_DEFAULTS: Final[Json] = {
     "color": {"mode": "thresholds"},
-    "custom": {"align": "auto", "cellOptions": {"type": "auto"}, "filterable": False, "minWidth": 70},
+    "custom": {"align": "auto", "cellOptions": {"type": "auto"}, "filterable": False, "minWidth": 85},
     "mappings": [unknown_when_null()],
     "thresholds": thresholds(NO_STEPS, base="text"),
-    "unit": "short",
+    "unit": COUNT,
 }
 
 
@@ -446,7 +458,7 @@ def _heading_by_field(columns: Iterable[Column]) -> dict[str, str]:
 def _column_override(column: Column) -> Json:
     properties: list[Json] = [
         {"id": "unit", "value": "string" if column.label else column.unit},
-        {"id": "mappings", "value": [*column.mappings, unknown_when_null()]},
+        {"id": "mappings", "value": [*column.mappings, unknown_when_null(column.nothing)]},
     ]
     if column.steps or column.mappings:
         properties.append({"id": "custom.cellOptions", "value": {"type": "color-text"}})
@@ -455,7 +467,7 @@ def _column_override(column: Column) -> Json:
         properties.append({"id": "links", "value": list(column.links)})
     if column.width:
         properties.append({"id": "custom.width", "value": column.width})
-    if column.unit == "short" and column.query and not column.label and column.decimals is None:
+    if column.unit == COUNT and column.query and not column.label and column.decimals is None:
         properties.append({"id": "decimals", "value": 0})
     if column.decimals is not None:
         properties.append({"id": "decimals", "value": column.decimals})

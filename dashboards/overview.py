@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 UID: Final = "managed-agents-overview"
 
+IN_TIME_STEPS: Final[Steps] = (("green", t.OBJECTIVE_SHARE),)
 DATA_AGE_STEPS: Final[Steps] = (("orange", t.DATA_AGE_S),)
 ANY_IS_BAD: Final[Steps] = (("red", 1),)
 ANY_IS_ODD: Final[Steps] = (("orange", 1),)
@@ -90,6 +91,7 @@ WHY: Final = Column(
     heading="Why",
     label="reason",
     query=Query(f"topk by ({ENVIRONMENT}) (1, {_REASONS})", table=True),
+    nothing="-",
 )
 
 TO_EXPORTER: Final[Json] = {
@@ -177,13 +179,13 @@ def _environments() -> Panel:
             heading="Workers", label="worker_mode", query=Query(described(m.UP, "worker_mode"), table=True), width=95
         ),
         Column(heading="Waiting", query=Query(gauge(m.QUEUE_DEPTH), table=True)),
-        Column(heading="Oldest", query=Query(gauge(m.QUEUE_OLDEST_AGE), table=True), unit="s", decimals=0),
+        Column(heading="Oldest", query=Query(gauge(m.QUEUE_OLDEST_AGE), table=True), unit="s", decimals=1),
         Column(heading="Claimed", query=Query(gauge(m.QUEUE_PENDING), table=True), steps=ANY_IS_ODD),
         Column(heading="Polling", query=Query(gauge(m.WORKERS_POLLING), table=True)),
         Column(heading="Busy", query=Query(BUSY, table=True)),
         Column(
             heading="Short by",
-            query=Query(f"{recorded(r.SHORT_BY)} or 0 * {recorded(r.NEEDED)}", table=True),
+            query=Query(f"({recorded(r.SHORT_BY)} or 0 * {recorded(r.NEEDED)}) and {gauge(m.UP)} == 1", table=True),
             steps=ANY_IS_ODD,
         ),
         Column(heading="Overdue", query=Query(gauge(m.WORK_HEARTBEAT_OVERDUE), table=True), steps=ANY_IS_ODD),
@@ -264,6 +266,7 @@ def _in_time() -> Panel:
         f"Share of items acknowledged within their environment's objective, in the ten worst environments. The objective is {t.OBJECTIVE_SHARE:.0%}.",
         [Query(worst(r.IN_TIME_SHARE_1H, high_is_bad=False), NAMED)],
         unit="percentunit",
+        steps=IN_TIME_STEPS,
         width=12,
         many=True,
         no_value="nothing was acknowledged",

@@ -29,7 +29,19 @@ FILES = {name: ROOT / f"dashboards/{name}.json" for name in ("overview", "enviro
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 KINDS = {"timeseries", "heatmap", "stat", "bargauge", "table", "text", "row"}
 # Of Grafana's units, those in use; the linter knows them all.
-UNITS = {"short", "s", "bytes", "percentunit", "bool_yes_no", "m", "suffix: /min", "suffix: s", "string"}
+UNITS = {
+    "short",
+    "s",
+    "bytes",
+    "percentunit",
+    "bool_yes_no",
+    "m",
+    "suffix:/min",
+    "suffix:s",
+    "suffix:min",
+    "locale",
+    "string",
+}
 ENVIRONMENT = {"job", "environment_id", "environment_name"}
 # Series that are not the exporter's: Prometheus' own, and the process collector's.
 FOREIGN = {
@@ -310,8 +322,10 @@ def test_colours_and_lines_begin_where_the_alerts_do() -> None:
         "Environments/Overdue": [1],
         "Environments/Data age": old,
         "Environments/Short by": [1],
+        "Taken in time, last hour": [t.OBJECTIVE_SHARE],
     }
     assert environment == {
+        "Taken in time": [t.OBJECTIVE_SHARE],
         "Burn rate": [t.SLOW_BURN, t.FAST_BURN],
         "Claimed": [1],
         "Overdue": [1],
