@@ -106,6 +106,41 @@ LEFT: Final = Recording(
     f"round(max without (window) (\n{f'{chr(10)}  or{chr(10)}'.join(map(_left, t.LEAVING_WINDOWS))}\n))",
 )
 
+
+def _acknowledged_and_not_started(window: str, offset: str, both: str) -> str:
+    acked = f"max by ({ENVIRONMENT}) (increase({m.WORK_ACKNOWLEDGED.name}[{window}] offset {offset}))"
+    none_started = f"{increase(m.WORK_STARTUP, both, suffix='_count')} == 0"
+    return f"(\n  round({acked}) >= {t.NOTHING_STARTS_ITEMS}\n  and {none_started}\n)"
+
+
+# Items acknowledged minutes ago, where none has started since; absent where some have.
+NOTHING_STARTED: Final = Recording(
+    "environment:managed_agents_work_not_started:max_increase",
+    f"{_acknowledged_and_not_started('2m', '2m', '4m')}\nor\n{_acknowledged_and_not_started('25m', '5m', '30m')}",
+)
+_ENDED_AT_ONCE = f'le=~"{t.RUNS_END_S}|{t.RUNS_END_S}.0"'
+
+
+def _ended_at_once(window: str) -> str:
+    ended = increase(m.WORK_RUN, window, suffix="_bucket", matchers=_ENDED_AT_ONCE)
+    runs = increase(m.WORK_RUN, window, suffix="_count")
+    return f"(\n  {ended}\n  >= {t.RUNS_END_SHARE} * ({runs} >= {t.RUNS_END_ITEMS})\n)"
+
+
+def _ended_at_once_before() -> str:
+    ended, runs = (
+        f"max by ({ENVIRONMENT}) (increase({m.WORK_RUN.name}_{selector}[{t.RUNS_END_BEFORE}] offset {t.RUNS_END_BEFORE_OFFSET}))"
+        for selector in (f"bucket{{{_ENDED_AT_ONCE}}}", "count")
+    )
+    return f"{ended}\n  <= {t.RUNS_END_SHARE_BEFORE} * ({runs} > 0)"
+
+
+# Sessions that ended with their first beat, where nearly all do that ended lately and few did before; absent elsewhere.
+ENDED_AT_ONCE: Final = Recording(
+    "environment:managed_agents_work_ended_at_once:max_increase",
+    f"(\n{f'{chr(10)}or{chr(10)}'.join(map(_ended_at_once, t.RUNS_END_WINDOWS))}\n)\nand (\n  {_ended_at_once_before()}\n)",
+)
+
 # ---- How many workers it takes
 
 
@@ -283,6 +318,8 @@ GROUPS: Final = {
         OVERDUE,
         BUSY,
         FINISHED,
+        NOTHING_STARTED,
+        ENDED_AT_ONCE,
         LEFT,
         ARRIVALS,
         ITEM_SECONDS,

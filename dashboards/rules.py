@@ -143,6 +143,24 @@ _SHORT = _queried(
 )
 _NEEDED = _other(r.NEEDED, 'value | printf "%.1f"')
 
+
+def _fires(name: str, severity: Severity) -> str:
+    return f'ALERTS{{alertname="{ALERT_PREFIX}{name}",alertstate="firing",severity="{severity}"}}'
+
+
+def _last(recording: Recording, *matchers: str) -> str:
+    return f"last_over_time({_selector(recording, list(matchers))}[{t.UNLISTED_MEMORY}])"
+
+
+def _goes_on(name: str, severity: Severity, *still: str) -> str:
+    """Keep an alert that rests on the list firing while the list is not current: nothing says then that the trouble is over.
+
+    `still`: the number that it speaks of, which ends it by its age, and whatever the statistics say of it.
+    """
+    held = "\n  and ".join((*still, f"{ON} {_fires(name, severity)}", f"{ON} {r.READABLE.record}"))
+    return f"or (\n  {held}\n  unless {ON} {r.LIST_CURRENT}\n)"
+
+
 NOBODY: Final = (
     f"{r.DEPTH.record} > 0\nand {r.WORKERS.record} == 0\n"
     f'and {ON} {r.DATA_AGE.record}{{source="stats"}} <= {t.CURRENT_S}'
@@ -158,7 +176,8 @@ QUEUE_ALERTS: Final = (
         items="queued",
         severity="critical",
         hold=t.NOBODY_POLLING_FOR,
-        expr=f"{NOBODY}\nand {NOBODY_IS_BUSY}",
+        # Nobody has asked for work since the list was current: who was not busy then is not busy now.
+        expr=f"{NOBODY}\nand {NOBODY_IS_BUSY}\n{_goes_on('NobodyPolling', 'critical', f'{r.DEPTH.record} > 0', f'{r.WORKERS.record} == 0')}",
         summary="Work is waiting and no worker is there.",
         description=f"{_VALUE} item(s) wait in {_NAME}, the oldest for {_OLDEST}, no worker has polled for {t.LOOKBACK}, and none "
         f"is known to be busy. Nothing of this will start until a worker polls. Worker mode: {_WORKER_MODE}.",
@@ -182,7 +201,14 @@ QUEUE_ALERTS: Final = (
         hold=t.LEAVING_FOR,
         expr=f"{_LEFT} >= {t.LEAVING_ITEMS}\nand {_LEFT} >= {t.LEAVING_SHARE} * ({r.BUSY.record} + {_LEFT})\n"
         f"and min_over_time({r.DEPTH.record}[{t.LEAVING_SILENCE}]) > 0\nand {r.WORKERS.record} == 0\n"
-        f"and {_STILL_NO_WORKER}",
+        f"and {_STILL_NO_WORKER}\n"
+        + _goes_on(
+            "WorkersLeaving",
+            "critical",
+            f"max_over_time({r.LEFT.record}[{t.UNLISTED_MEMORY}])",
+            f"{r.DEPTH.record} > 0",
+            f"{r.WORKERS.record} == 0",
+        ),
         summary="Workers end their sessions and take no new ones, while work waits.",
         description=f"{_VALUE} worker(s) of {_NAME} have ended a session within {t.LEAVING_WINDOWS[-1]} and taken no other; {_BUSY} are "
         f"still busy, none polls, {_DEPTH} item(s) wait, the oldest for {_OLDEST}. When the running sessions end, nobody is left.",
@@ -278,7 +304,13 @@ QUEUE_ALERTS: Final = (
         hold=t.PENDING_TOTAL_FOR,
         expr=f"min_over_time({r.PENDING.record}[{t.PENDING_TOTAL_WINDOW}]) > 0\nand {r.OLDEST_AGE.record} > {t.PENDING_AGE_S}\n"
         f"and {r.WORKERS.record} > 0\nand {r.increase(m.WORK_ACKNOWLEDGED, t.PENDING_TOTAL_WINDOW)} == 0\n"
-        f"and {ON} {r.LIST_CURRENT}",
+        f"and {ON} {r.LIST_CURRENT}\n"
+        + _goes_on(
+            "ClaimedNotAcknowledged",
+            "critical",
+            f"{r.PENDING.record} > 0",
+            f"{r.OLDEST_AGE.record} > {t.PENDING_AGE_S}",
+        ),
         summary="Workers claim work, and none of it is acknowledged.",
         description=f"At least {_VALUE} item(s) in {_NAME} are claimed, and nothing at all has been acknowledged for "
         f"{t.PENDING_TOTAL_WINDOW}; the oldest was queued {_OLDEST} ago. Workers polling: {_POLLING}. No session starts.",
@@ -286,39 +318,14 @@ QUEUE_ALERTS: Final = (
     ),
 )
 
-_LIST_IS_CURRENT = f"and {ON} {r.LIST_CURRENT}"
-_ACKED_BEFORE = "max by ({by}) (increase({name}[{window}] offset {offset}))"
-
-
-def _nothing_starts(window: str, offset: str, both: str) -> str:
-    acked = _ACKED_BEFORE.format(by=r.ENVIRONMENT, name=m.WORK_ACKNOWLEDGED.name, window=window, offset=offset)
-    return f"(\n  round({acked}) >= {t.NOTHING_STARTS_ITEMS}\n  and {r.increase(m.WORK_STARTUP, both, suffix='_count')} == 0\n)"
-
-
-def _runs_end(window: str) -> str:
-    bound = f'le=~"{t.RUNS_END_S}|{t.RUNS_END_S}.0"'
-    ended = r.increase(m.WORK_RUN, window, suffix="_bucket", matchers=bound)
-    runs = r.increase(m.WORK_RUN, window, suffix="_count")
-    return f"(\n  {ended}\n  >= {t.RUNS_END_SHARE} * ({runs} >= {t.RUNS_END_ITEMS})\n)"
-
-
-def _runs_ended_before() -> str:
-    window, offset = t.RUNS_END_BEFORE, t.RUNS_END_BEFORE_OFFSET
-    bound = f'le=~"{t.RUNS_END_S}|{t.RUNS_END_S}.0"'
-    ended, runs = (
-        f"max by ({r.ENVIRONMENT}) (increase({m.WORK_RUN.name}_{selector}[{window}] offset {offset}))"
-        for selector in (f"bucket{{{bound}}}", "count")
-    )
-    return f"{ended}\n  <= {t.RUNS_END_SHARE_BEFORE} * ({runs} > 0)"
-
-
 WORK_ALERTS: Final = (
     Alert(
         name="NothingStarts",
         items="starting",
         severity="critical",
         hold=t.NOTHING_STARTS_FOR,
-        expr=f"(\n{_nothing_starts('2m', '2m', '4m')}\nor\n{_nothing_starts('25m', '5m', '30m')}\n)\n{_LIST_IS_CURRENT}",
+        expr=f"{r.NOTHING_STARTED.record} > 0\nand {ON} {r.LIST_CURRENT}\n"
+        + _goes_on("NothingStarts", "critical", f"{_last(r.NOTHING_STARTED)} > 0"),
         summary="Workers acknowledge work, and none of it starts.",
         description=f"{_VALUE} item(s) of {_NAME} were acknowledged minutes ago, and not one has sent its first heartbeat since. "
         "Every session fails or hangs. Items starting: " + _other(r.ITEMS, COUNT, matcher=',state="starting"') + ".",
@@ -328,8 +335,7 @@ WORK_ALERTS: Final = (
         name="RunsEndAtOnce",
         severity="critical",
         hold=t.RUNS_END_FOR,
-        expr=f"(\n{f'{NEWLINE}or{NEWLINE}'.join(map(_runs_end, t.RUNS_END_WINDOWS))}\n)\n"
-        f"and (\n  {_runs_ended_before()}\n)",
+        expr=f"{r.ENDED_AT_ONCE.record} > 0\n" + _goes_on("RunsEndAtOnce", "critical", f"{_last(r.ENDED_AT_ONCE)} > 0"),
         summary="Nearly every session ends as soon as it has started.",
         description=f"{_VALUE} session(s) of {_NAME}, nearly all that ended lately, ended within {t.RUNS_END_S} s of their first "
         f"heartbeat: they did no work. Items that ran in the last {t.NEVER_STARTED_WINDOW}: "
@@ -342,7 +348,9 @@ WORK_ALERTS: Final = (
         items="starting",
         severity="warning",
         hold=t.STARTING_FOR,
-        expr=above(r.STATE_AGE, "STARTING_S", matchers='state="starting"'),
+        expr=above(r.STATE_AGE, "STARTING_S", matchers='state="starting"')
+        + "\n"
+        + _goes_on("StuckStarting", "warning", _last(r.STATE_AGE, 'state="starting"')),
         summary="Acknowledged work does not start.",
         description=f"An item in {_NAME} was acknowledged {_DURATION} ago and has not sent its first heartbeat. Items starting: "
         + _other(r.ITEMS, COUNT, matcher=',state="starting"')
@@ -354,7 +362,9 @@ WORK_ALERTS: Final = (
         items="stopping",
         severity="warning",
         hold=t.STOPPING_FOR,
-        expr=above(r.STATE_AGE, "STOPPING_S", matchers='state="stopping"'),
+        expr=above(r.STATE_AGE, "STOPPING_S", matchers='state="stopping"')
+        + "\n"
+        + _goes_on("StuckStopping", "warning", _last(r.STATE_AGE, 'state="stopping"')),
         summary="Work that was asked to stop does not stop.",
         description=f"An item in {_NAME} was asked to stop {_DURATION} ago and its worker has not confirmed. Items stopping: "
         + _other(r.ITEMS, COUNT, matcher=',state="stopping"')
@@ -366,7 +376,7 @@ WORK_ALERTS: Final = (
         items="active",
         severity="warning",
         hold=t.HEARTBEATS_FOR,
-        expr=f"{r.OVERDUE.record} > 0",
+        expr=f"{r.OVERDUE.record} > 0\n" + _goes_on("HeartbeatsOverdue", "warning", f"{_last(r.OVERDUE)} > 0"),
         summary="Active work sends no heartbeats.",
         description=f"{_VALUE} active item(s) in {_NAME} have an overdue heartbeat, the oldest "
         f"{_other(r.HEARTBEAT_AGE, 'value | humanizeDuration')} ago. Their leases will lapse. Active with a fresh heartbeat: {_BUSY}.",
@@ -378,7 +388,8 @@ WORK_ALERTS: Final = (
         severity="critical",
         hold=t.HEARTBEATS_FOR,
         expr=f"{r.OVERDUE.record} >= {t.HEARTBEATS_CRITICAL_ITEMS}\n"
-        f"and {r.OVERDUE.record} >= {t.HEARTBEATS_CRITICAL_SHARE} * ({r.BUSY.record} + {r.OVERDUE.record})",
+        f"and {r.OVERDUE.record} >= {t.HEARTBEATS_CRITICAL_SHARE} * ({r.BUSY.record} + {r.OVERDUE.record})\n"
+        + _goes_on("HeartbeatsOverdue", "critical", f"{_last(r.OVERDUE)} > 0"),
         summary="Most active work sends no heartbeats.",
         description=f"{_VALUE} active item(s) in {_NAME} have an overdue heartbeat, {_BUSY} a fresh one. Not one worker but most of "
         "them are gone, or their heartbeats do not arrive.",
@@ -400,6 +411,8 @@ WORK_ALERTS: Final = (
 
 _GONE = f'{r.FAILURE.record}{{source="stats",reason="not_found"}}'
 UNREADABLE: Final = f"{r.READABLE.record} == 0\nunless {ON} {_GONE}"
+# For minutes a 429 is a matter of the whole exporter, of which RateLimited speaks; for half an hour it is this environment's.
+_LIMITED = f'{r.FAILURE.record}{{source="stats",reason="rate_limited"}}'
 _SHARE = f">= {t.FLEET_UNREADABLE_SHARE}"
 _MAIN_REASON = _queried(
     f'topk(1, count by (reason) ({r.FAILURE.record}{{job=%q,source="stats"}}))',
@@ -423,7 +436,7 @@ READING_ALERTS: Final = (
         name="EnvironmentUnreadable",
         severity="warning",
         hold=t.UNREADABLE_FOR,
-        expr=UNREADABLE,
+        expr=f"{UNREADABLE}\nunless {ON} {_LIMITED}",
         summary="An environment's queue cannot be read.",
         description=f"The statistics of {_NAME} have not been readable for {t.UNREADABLE_FOR}. Reason: {_reason('stats')}. {_BLIND}",
         next_step="follow the reason in the runbook.",
@@ -661,12 +674,10 @@ _FAST, _SLOW = (
 def _burns(severity: Severity, window: _Window, factor: float, least: int) -> str:
     budget = factor * (1 - t.OBJECTIVE_SHARE)
     waits = f"last_over_time({r.DEPTH.record}[{t.BLIND_MEMORY}]) > 0"
-    fires = f'ALERTS{{alertname="{ALERT_PREFIX}WaitObjectiveMissed",alertstate="firing",severity="{severity}"}}'
-    # Acknowledgements are counted from the list. While it is not current and work waits, nothing says that the trouble is over.
     return (
         f"(\n  {window.missed.record} > {budget:.10g}\n  and {window.acknowledged.record} >= {least}\n  unless {window.missed_lately.record} <= {budget:.10g}\n"
         f"  and ({r.ACKNOWLEDGED_5M.record} > 0 or {waits})\n)\n"
-        f"or (\n  last_over_time({window.missed.record}[{t.BURN_BLIND_MEMORY}])\n  and {ON} {fires}\n  and {waits}\n  unless {ON} {r.LIST_CURRENT}\n)"
+        + _goes_on("WaitObjectiveMissed", severity, _last(window.missed), waits)
     )
 
 

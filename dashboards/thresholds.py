@@ -21,6 +21,8 @@ BY_ENVIRONMENT: Mapping[str, Mapping[str, float]] = {}
 LOOKBACK: Final = "2m"
 # Nothing is concluded from numbers that were read longer ago than this: they are shown, and they are history.
 CURRENT_S: Final = 120
+# So long an alert that fires outlives the numbers that it rests on, while the list is not current.
+UNLISTED_MEMORY: Final = "1h"
 
 # Work waits and nobody asks for it. With the API's 30 s and the look-back: 4 min after the last poll. A rolling restart takes
 # longer, but during one somebody always polls.
@@ -62,8 +64,6 @@ FAST_BURN_ITEMS: Final = 6
 SLOW_BURN: Final = 6
 SLOW_BURN_ITEMS: Final = 20
 BURN_FOR: Final = "2m"
-# So long an alert that fires outlives the numbers that it rests on, while work waits and the list is not current.
-BURN_BLIND_MEMORY: Final = "1h"
 # Panels only: the quantile that is shown beside the objective, and its window.
 WAIT_OBJECTIVE_QUANTILE: Final = 0.95
 WAIT_OBJECTIVE_WINDOW: Final = "30m"

@@ -35,7 +35,7 @@ class Incident:
 
     `begins`: the minute from which a person would call it an incident, and `page_by` the one at which somebody must have been
     paged; None: nobody may be. `ends`: the minute until which the trouble lasts; an alert that somebody got lasts as long, unless
-    it is in `passing`. `may`: true in itself, but a matter of which of the calls are refused. Alerts are written "name severity subject".
+    it is in `passing`. `may`: may come and go, as the refused calls have it, and must be muted. Alerts are written "name severity subject".
     """
 
     name: str
@@ -56,13 +56,8 @@ TOO_SMALL: Final = Site(name="long", arrival_s=160, workers=8, run_min=(20, 50))
 CALM: Final = Site(name="calm", arrival_s=60, workers=3)
 UNREADABLE_EACH: Final = tuple(f"EnvironmentUnreadable warning {name}" for name in ("short", "calm", "long"))
 UNREADABLE_LONG: Final = tuple(f"EnvironmentUnreadable critical {name}" for name in ("short", "calm", "long"))
-UNKNOWN_AT_TIMES: Final = (
-    "NobodyPolling warning long",
-    *(
-        f"{alert} warning {name}"
-        for alert in ("EnvironmentUnreadable", "NumbersOld", "ListingIncomplete")
-        for name in ("long", "calm")
-    ),
+OLD_AT_TIMES: Final = tuple(
+    f"{alert} warning {name}" for alert in ("NumbersOld", "ListingIncomplete") for name in ("long", "calm")
 )
 FIRST, SECOND = "exporter-0:9831", "exporter-1:9831"
 
@@ -295,7 +290,7 @@ INCIDENTS: Final = (
             "RateLimited warning",
         ),
         muted=("WaitObjectiveMissed warning long",),
-        may=UNKNOWN_AT_TIMES,
+        may=OLD_AT_TIMES,
     ),
     Incident(
         name="limited_80",
@@ -317,7 +312,7 @@ INCIDENTS: Final = (
             "WaitObjectiveMissed critical long",
         ),
         muted=("WaitObjectiveMissed warning long",),
-        may=UNKNOWN_AT_TIMES,
+        may=OLD_AT_TIMES,
     ),
     Incident(
         name="list_fails",
@@ -489,6 +484,55 @@ INCIDENTS: Final = (
         play=Play(sites=(LONG, CALM), minutes=60, events=((30, show_unknown_state("long")),)),
         ends=60,
         notified=("SchemaDrift info state",),
+    ),
+    Incident(
+        name="killed_then_unlisted",
+        title="The whole fleet is killed, and 10 minutes later the list fails too",
+        play=Play(
+            sites=(SHORT, CALM),
+            minutes=60,
+            events=((10, kill("short")), (20, answer(500, call="list")), (50, recover())),
+        ),
+        begins=10,
+        page_by=15,
+        ends=60,
+        notified=("NobodyPolling critical short",),
+        muted=(
+            "BacklogAgeing warning short",
+            "BacklogAgeing critical short",
+            "BacklogGrowing warning short",
+            "WorkersLeaving critical short",
+            "WorkersSaturated warning short",
+            "NobodyPolling warning short",
+        ),
+    ),
+    Incident(
+        name="bad_deploy_then_unlisted",
+        title="Bad deployment: nothing starts, and 10 minutes later the list fails too",
+        play=Play(
+            sites=(SHORT, CALM),
+            minutes=60,
+            events=((10, behave("short", quits_before_start=1.0)), (20, answer(500, call="list")), (45, recover())),
+        ),
+        begins=10,
+        page_by=15,
+        ends=60,
+        notified=("NothingStarts critical short",),
+        muted=("StuckStarting warning short", "StoppedWithoutStarting warning short"),
+    ),
+    Incident(
+        name="leases_lost_then_unlisted",
+        title="All leases are lost, and 10 minutes later the list fails too",
+        play=Play(
+            sites=(LONG, CALM),
+            minutes=80,
+            events=((30, lose_all_leases("long")), (40, answer(500, call="list")), (65, recover())),
+        ),
+        begins=30,
+        page_by=35,
+        ends=80,
+        notified=("HeartbeatsOverdue critical long",),
+        muted=("HeartbeatsOverdue warning long",),
     ),
     Incident(
         name="killed_unlisted",

@@ -56,7 +56,7 @@ def judged(incident: Incident, course: Course) -> Verdict:
 
 
 def _certain(listed: Iterable[Row], incident: Incident) -> list[Row]:
-    return [row for row in listed if row.key not in incident.may]
+    return [row for row in listed if row.notified is not None or row.key not in incident.may]
 
 
 def _in_time(pages: list[float], incident: Incident) -> bool:

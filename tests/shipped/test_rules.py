@@ -271,15 +271,16 @@ CASES = (
     Case(
         name="EnvironmentUnreadable",
         severity="warning",
-        trouble=Trouble(gauges={READABLE: 0, **dict.fromkeys(QUEUE_SERIES), failure("stats", "rate_limited"): 1}),
+        trouble=Trouble(gauges={READABLE: 0, **dict.fromkeys(QUEUE_SERIES), failure("stats", "timeout"): 1}),
         silent_without=((READABLE,),),
+        # It is the only environment of its job.
+        also={("ApiUnavailable", "critical")},
     ),
     Case(
         name="EnvironmentUnreadable",
         severity="critical",
         trouble=Trouble(gauges={READABLE: 0, **dict.fromkeys(QUEUE_SERIES), failure("stats", "rate_limited"): 1}),
         silent_without=((READABLE,),),
-        also={("EnvironmentUnreadable", "warning")},
     ),
     Case(
         name="EnvironmentNotFound",
