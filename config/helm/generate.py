@@ -32,6 +32,12 @@ KUBERNETES: Final = "1.31"
 MANIFESTS: Final = ROOT / "config/kubernetes"
 WRITTEN: Final = "# Written by `python -m config.helm.generate` from {source}. Change that and write it again.\n"
 IN_NAMES: Final = re.compile("WINDOW|QUANTILE")
+# The constants of dashboards/addresses.py, and what stands for them in the chart's files: `links` in values.yaml replaces it.
+LINKS: Final = {
+    "GRAFANA_URL": "<<grafanaUrl>>",
+    "EXPORTER_URL": "<<exporterUrl>>",
+    "RUNBOOK_URL": "<<runbooksUrl>>/{alert}.md",
+}
 # What says that helm installed an object is wrong in a kustomization, whose namespace is the user's choice.
 HELM_ONLY: Final = re.compile(
     r"^ *(helm\.sh/chart|app\.kubernetes\.io/(managed-by|instance)|namespace): .*\n", re.MULTILINE
@@ -83,14 +89,14 @@ def _dashboards_anew() -> Iterator[None]:
         sys.modules.update(kept)
 
 
-def _rule_texts(value_by_constant: Mapping[str, str | float]) -> dict[str, str]:
-    """Return the rule files, by name, as those thresholds make them."""
+def _generated(changed: Mapping[str, Mapping[str, str | float]], folder: str) -> dict[str, str]:
+    """Return the generated files of that folder, by name, as they are with other constants in those modules of `dashboards`."""
     with _dashboards_anew():
-        thresholds = importlib.import_module("dashboards.thresholds")
-        for constant, value in value_by_constant.items():
-            setattr(thresholds, constant, value)
+        for module, value_by_constant in changed.items():
+            for constant, value in value_by_constant.items():
+                setattr(importlib.import_module(f"dashboards.{module}"), constant, value)
         generated = importlib.import_module("dashboards.generate").generated(ROOT)
-    return {path.name: text for path, text in generated.items() if path.parent.name == "rules"}
+    return {path.name: text for path, text in generated.items() if path.parent.name == folder}
 
 
 def rules() -> tuple[dict[str, str], dict[str, str | float]]:
@@ -105,7 +111,7 @@ def rules() -> tuple[dict[str, str], dict[str, str | float]]:
         if constant.isupper() and isinstance(value, str | int | float) and not IN_NAMES.search(constant)
     }
     named = {constant: _named(threshold_name(constant), value) for constant, value in value_by_constant.items()}
-    texts = _rule_texts(named)
+    texts = _generated({"thresholds": named, "addresses": LINKS}, "rules")
     used = set(re.findall(r"<<(\w+)>>", "".join(texts.values())))
     defaults = {threshold_name(constant): value for constant, value in value_by_constant.items()}
     return texts, {name: value for name, value in defaults.items() if name in used}
@@ -173,10 +179,10 @@ def chart_files() -> dict[Path, str]:
     source = "config/prometheus/prometheus-sharded.yml"
     sharded = yaml.safe_load((ROOT / source).read_text(encoding="utf-8"))
     (own,) = (job["params"]["name[]"] for job in sharded["scrape_configs"] if "params" in job)
-    dashboards = sorted((ROOT / "dashboards").glob("*.json"))
+    dashboards = _generated({"addresses": LINKS}, "dashboards")
     return {
         **{FILES / "rules" / name: text for name, text in texts.items()},
-        **{FILES / "dashboards" / each.name: each.read_text(encoding="utf-8") for each in dashboards},
+        **{FILES / "dashboards" / name: text for name, text in dashboards.items()},
         FILES / "thresholds.yml": _yaml(thresholds, source="dashboards/thresholds.py"),
         FILES / "exporter-metrics.yml": _yaml(own, source=source),
         CHART / "README.md": readme(thresholds),

@@ -94,7 +94,8 @@ def test_rules_with_the_shipped_thresholds_are_the_rules() -> None:
     thresholds = yaml.safe_load((generate.FILES / "thresholds.yml").read_text())
     files = {path.name: path.read_text() for path in (generate.FILES / "rules").iterdir()}
     shipped = {path.name: yaml.safe_load(path.read_text()) for path in prometheus_rule.RULES.glob("*.yml")}
-    for name, value in thresholds.items():
+    links = yaml.safe_load((CHART / "values.yaml").read_text())["links"]
+    for name, value in (*thresholds.items(), *((f"{link}Url", url) for link, url in links.items())):
         files = {file: text.replace(f"<<{name}>>", str(value)) for file, text in files.items()}
     assert {name: yaml.safe_load(text) for name, text in files.items()} == shipped
 
@@ -417,6 +418,39 @@ def test_dashboards_are_configmaps_that_grafanas_sidecar_finds() -> None:
         ((name, text),) = document["data"].items()
         found[name.removeprefix("managed-agents-")] = json.loads(text)
     assert found == shipped
+
+
+@needs_helm
+def test_behind_an_ingress_links_scrapes_and_probes_have_its_addresses() -> None:
+    documents = of_set("proxied")
+    ((alert, *_), board) = alerts(documents)["ManagedAgentsStuckStarting"], json.dumps(documents)
+    assert {name: url for name, url in alert["annotations"].items() if name.endswith("_url")} == {
+        "runbook_url": "https://wiki.example.com/runbooks/ManagedAgentsStuckStarting.md",
+        "dashboard_url": "https://grafana.example.com/d/managed-agents-environment?var-environment_name={{ $labels.environment_name | urlquery }}",
+        "items_url": "https://example.com/agents/items?target={{ $labels.environment_id | urlquery }}&state=starting",
+    }
+    assert "https://example.com/agents/items?target=${__value.text:percentencode}" in board
+    assert "localhost" not in board
+    assert "<<" not in board
+    arguments = flags.parse(container(documents)["args"])
+    assert (arguments.web.external_url, arguments.web.route_prefix) == ("https://example.com/agents", "/agents")
+    probes = [container(documents)[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")]
+    assert probes == ["/agents/-/ready", "/agents/-/healthy", "/agents/-/ready"]
+    assert the(documents, "ServiceMonitor")["spec"]["endpoints"][0]["path"] == "/agents/metrics"
+    scrape = the(documents, "ScrapeConfig")["spec"]
+    assert (scrape["metricsPath"], scrape["httpSDConfigs"][0]["url"].rpartition(":")[2]) == (
+        "/agents/probe",
+        "9831/agents/sd",
+    )
+    assert the(documents, "Probe")["spec"]["prober"]["path"] == "/agents/probe"
+
+
+@needs_helm
+def test_a_prefix_that_the_ingress_removes_is_in_links_alone() -> None:
+    documents = rendered("--set=demo=true,web.externalUrl=https://example.com/agents/,web.routePrefix=/")
+    assert container(documents)["livenessProbe"]["httpGet"]["path"] == "/-/healthy"
+    arguments = flags.parse(container(documents)["args"])
+    assert (arguments.web.external_url, arguments.web.route_prefix) == ("https://example.com/agents", "")
 
 
 @needs_helm

@@ -84,6 +84,18 @@ labels:
 {{- default (printf "%s.%s.svc:%v" (include "exporter.fullname" .root) .root.Release.Namespace .root.Values.service.port) .part.address }}
 {{- end }}
 
+{{- /* What every path of the exporter begins with: nothing, or a path without a slash at the end. */}}
+{{- define "exporter.routePrefix" -}}
+{{- default (urlParse .Values.web.externalUrl).path .Values.web.routePrefix | trimSuffix "/" }}
+{{- end }}
+
+{{- /* Put the addresses of `links` into a rule file or a dashboard. Takes root, text. */}}
+{{- define "exporter.linked" -}}
+{{- $links := .root.Values.links }}
+{{- $exporter := default $links.exporter .root.Values.web.externalUrl | trimSuffix "/" }}
+{{- .text | replace "<<grafanaUrl>>" $links.grafana | replace "<<exporterUrl>>" $exporter | replace "<<runbooksUrl>>" $links.runbooks }}
+{{- end }}
+
 {{- /* A probe with its times, and with the handler that suits TLS and authentication. Takes root, probe, path. */}}
 {{- define "exporter.probe" -}}
 {{- if not (or .probe.httpGet .probe.exec .probe.tcpSocket .probe.grpc) }}
@@ -92,7 +104,7 @@ tcpSocket:
   port: http
 {{- else }}
 httpGet:
-  path: {{ .path }}
+  path: {{ include "exporter.routePrefix" .root }}{{ .path }}
   port: http
   {{- if eq (include "exporter.scheme" .root) "https" }}
   scheme: HTTPS
