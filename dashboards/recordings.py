@@ -63,6 +63,12 @@ OBJECTIVE: Final = _environment(m.WORK_WAIT_OBJECTIVE)
 READABLE: Final = _environment(m.UP)
 LISTED: Final = _environment(m.LIST_UP)
 DATA_AGE: Final = Recording(f"environment_source:{m.DATA_AGE.name}:min", latest(m.DATA_AGE, "source", by="min"))
+LIST_CURRENT: Final = f'{DATA_AGE.record}{{source="list"}} <= {t.CURRENT_S}'
+# Groups of rules are evaluated at different moments: after a minute each has recorded what it makes of the list.
+LIST_SETTLED: Final = Recording(
+    "environment:managed_agents_list_age_seconds:current1m",
+    f'min without (source) ({LIST_CURRENT} and {DATA_AGE.record}{{source="list"}} offset 1m <= {t.CURRENT_S})',
+)
 FAILURE: Final = Recording(
     f"environment_source_reason:{m.READ_FAILURE.name}:max", latest(m.READ_FAILURE, "source", "reason")
 )
@@ -77,7 +83,6 @@ ENVIRONMENTS: Final = Recording(f"fleet:{m.ENVIRONMENT_INFO.name}:count", f"coun
 ITEMS: Final = Recording(f"environment_state:{m.WORK_ITEMS.name}:max", latest(m.WORK_ITEMS, "state"))
 STATE_AGE: Final = Recording(f"environment_state:{m.WORK_OLDEST_AGE.name}:max", latest(m.WORK_OLDEST_AGE, "state"))
 HEARTBEAT_AGE: Final = _environment(m.WORK_HEARTBEAT_OLDEST_AGE)
-LIST_CURRENT: Final = f'{DATA_AGE.record}{{source="list"}} <= {t.CURRENT_S}'
 OVERDUE: Final = Recording(
     f"environment:{m.WORK_HEARTBEAT_OVERDUE.name}:max",
     f"{latest(m.WORK_HEARTBEAT_OVERDUE)}\nand {ON} {LIST_CURRENT}",
@@ -307,6 +312,7 @@ GROUPS: Final = {
         READABLE,
         LISTED,
         DATA_AGE,
+        LIST_SETTLED,
         FAILURE,
         INFO,
         ENVIRONMENTS,

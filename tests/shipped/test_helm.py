@@ -433,6 +433,7 @@ def test_behind_an_ingress_links_scrapes_and_probes_have_its_addresses() -> None
     assert "localhost" not in board
     assert "<<" not in board
     arguments = flags.parse(container(documents)["args"])
+    assert isinstance(arguments, flags.Options)
     assert (arguments.web.external_url, arguments.web.route_prefix) == ("https://example.com/agents", "/agents")
     probes = [container(documents)[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")]
     assert probes == ["/agents/-/ready", "/agents/-/healthy", "/agents/-/ready"]
@@ -450,6 +451,7 @@ def test_a_prefix_that_the_ingress_removes_is_in_links_alone() -> None:
     documents = rendered("--set=demo=true,web.externalUrl=https://example.com/agents/,web.routePrefix=/")
     assert container(documents)["livenessProbe"]["httpGet"]["path"] == "/-/healthy"
     arguments = flags.parse(container(documents)["args"])
+    assert isinstance(arguments, flags.Options)
     assert (arguments.web.external_url, arguments.web.route_prefix) == ("https://example.com/agents", "")
 
 
