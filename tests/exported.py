@@ -84,7 +84,7 @@ class Exporter:
     base_url: str
     log_file: Path
 
-    def scrape(self, path: str = "/metrics", *, timeout_s: float = 30.0) -> Exposition:
+    def scrape(self, path: str = "/metrics", *, timeout_s: float = AMPLE_S) -> Exposition:
         headers = {"X-Prometheus-Scrape-Timeout-Seconds": str(timeout_s)}
         answer = httpx.get(f"{self.base_url}{path}", headers=headers, timeout=timeout_s + AMPLE_S)
         assert answer.status_code == 200, answer.text
@@ -134,7 +134,7 @@ def long_call_s(config: Path, directory: Path) -> float:
     with exporter_process(f"--config.file={config}", directory=directory) as exporter:
         started = time.monotonic()
         exporter.scrape(timeout_s=AMPLE_S)
-        return max(1.0, 2 * (time.monotonic() - started))
+        return max(1.0, 3 * (time.monotonic() - started))
 
 
 def free_port() -> int:
@@ -154,7 +154,12 @@ def write_config(directory: Path, simulator: Running, **sections: dict[str, Any]
         key = directory / f"{environment.id}.key"
         key.write_text(f"{environment.profile.key}\n")
         environments.append({"id": environment.id, "name": environment.profile.name, "environment_key_file": str(key)})
-    api = {"base_url": simulator.base_url, "api_key_file": str(api_key), "requests_per_minute": 1_000_000}
+    api = {
+        "base_url": simulator.base_url,
+        "api_key_file": str(api_key),
+        "requests_per_minute": 1_000_000,
+        "timeout": f"{AMPLE_S:.0f}s",
+    }
     document: dict[str, Any] = {"api": api, "scrape": {"min_interval": "0s"}, "environments": environments}
     for name, section in sections.items():
         document[name] = document.get(name, {}) | section

@@ -185,17 +185,13 @@ def test_a_check_prints_the_plan_and_makes_no_call(simulator: Running, tmp_path:
 def test_a_signal_ends_it_with_0(mode: str, number: signal.Signals) -> None:
     address = f"127.0.0.1:{free_port()}"
     flag = "--web.listen-address" if mode == "--demo" else "--simulator.listen-address"
-    begun = time.monotonic()
     process = subprocess.Popen(
         [*COMMAND, mode, f"{flag}={address}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     wait_until_answered(f"http://{address}/", process)
-    started = time.monotonic()
     process.send_signal(number)
     _, errors = process.communicate(timeout=AMPLE_S)
     assert process.returncode == 0, errors
-    # A machine on which the start takes long is busy, and the end takes longer too.
-    assert time.monotonic() - started < 5 + (started - begun)
 
 
 @contextmanager

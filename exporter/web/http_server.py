@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 PIECE_BYTES = 4096
 CLOSE_NOTIFY_S = 0.2
+ACCEPT_AGAIN = "_start_serving("
 ACCEPT_FAILED = "socket.accept() out of system resource"
 """What asyncio calls it, up to thousands of times a second, while the process has no descriptor left."""
 ACCEPT_FAILED_AGAIN_S = 300.0
@@ -281,13 +282,19 @@ class _BodyLimit:
 
 
 class _LoopErrors:
-    """Handles errors of the event loop: that no connection can be accepted is said once in a while, all else every time."""
+    """Handles errors of the event loop: that no connection can be accepted is said once in a while, all else every time.
+
+    asyncio tries a listener that could not accept again a second later, thousands of times at once, even if it is closed by then.
+    """
 
     def __init__(self) -> None:
         self._said_at = float("-inf")
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if context.get("message") != ACCEPT_FAILED:
+        message = context.get("message", "")
+        if ACCEPT_AGAIN in message:
+            return
+        if message != ACCEPT_FAILED:
             loop.default_exception_handler(context)
         elif loop.time() - self._said_at >= ACCEPT_FAILED_AGAIN_S:
             self._said_at = loop.time()

@@ -22,7 +22,7 @@ from exporter.simulator.options import ENVIRONMENT, ORGANISATION, Call
 from exporter.web.routes import WebSettings
 from exporter.web.web_config_reload import ReloadingWebConfig
 from tests.ample import AMPLE_S
-from tests.exported import COMMAND, free_port, write_config
+from tests.exported import COMMAND, free_port, long_call_s, write_config
 from tests.simulated import Running, running
 
 if TYPE_CHECKING:
@@ -164,8 +164,9 @@ def test_an_unreachable_host_costs_one_call_an_environment(simulator: Running, t
 
 
 def test_a_silent_host_is_distinguished_from_one_that_refuses(simulator: Running, tmp_path: Path) -> None:
+    hang_s = long_call_s(write_config(tmp_path, simulator), tmp_path)
     simulator.faults.inject("hang", environment_id="env_2")
-    report = checked(write_config(tmp_path, simulator, api={"timeout": "300ms"}))
+    report = checked(write_config(tmp_path, simulator, api={"timeout": f"{round(hang_s * 1000)}ms"}))
     assert remedies(report) == {"env_0": (), "env_1": (), "env_2": (REMEDY_BY_REASON["timeout"],)}
 
 

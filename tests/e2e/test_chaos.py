@@ -10,7 +10,6 @@ import gzip
 import json
 import os
 import ssl
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -213,9 +212,7 @@ def test_every_fault_at_once_spoils_no_number_of_anybody(tmp_path: Path, server_
         path = config(server.base_url, ids, tmp_path, timeout=f"{round(hang_s * 1000)}ms")
         with exporter_process(f"--config.file={path}", directory=tmp_path) as exporter:
             for _ in range(SCRAPES):
-                started = time.monotonic()
                 scrape = exporter.scrape(timeout_s=10 * hang_s)
-                assert time.monotonic() - started < 10 * hang_s
                 for healthy in HEALTHY:
                     assert_exact(scrape, healthy)
                 assert_nothing_wrong(scrape, stray)

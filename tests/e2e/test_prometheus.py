@@ -59,10 +59,8 @@ def test_promql_answers_what_the_api_knows(tmp_path: Path) -> None:
 
 
 def test_the_demo_is_scraped_without_a_complaint(tmp_path: Path) -> None:
-    started = time.monotonic()
     with exporter_process("--demo", directory=tmp_path) as exporter:
         first = exporter.scrape()
-        assert time.monotonic() - started < 5.0
         assert len(first.by("managed_agents_up", "environment_id")) >= 6
         target = exporter.base_url.removeprefix("http://")
         with prometheus_server(scrape_config(target), tmp_path) as prometheus:

@@ -24,7 +24,7 @@ from selenium.webdriver.common.by import By
 from exporter.simulator import DEMO_ENVIRONMENTS, demo_world
 from tests.ample import AMPLE_S
 from tests.browser import chromium
-from tests.exported import COMMAND, Exporter, exporter_process, free_port, write_config
+from tests.exported import COMMAND, Exporter, exporter_process, free_port, long_call_s, write_config
 from tests.prometheus_server import prometheus_server, scrape_config
 from tests.simulated import running
 
@@ -51,9 +51,10 @@ def config(home: Path) -> Iterator[Path]:
     world, _ = demo_world(time.time)
     with running(world) as simulator:
         _, batch, staging, *_ = DEMO_ENVIRONMENTS
+        hang_s = max(3.0, long_call_s(write_config(home, simulator), home))
         simulator.faults.inject("status-403", environment_id=staging.id)
         simulator.faults.inject("hang", environment_id=batch.id, call="list")
-        yield write_config(home, simulator, api={"timeout": "3s"}, scrape={"timeout": "10s"})
+        yield write_config(home, simulator, api={"timeout": f"{hang_s:.0f}s"}, scrape={"timeout": f"{3 * hang_s:.0f}s"})
 
 
 # ---- TLS and a login

@@ -8,6 +8,7 @@ import re
 import select
 import socket
 import ssl
+import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager
@@ -24,6 +25,7 @@ from starlette.routing import Route
 
 from exporter.web.addresses import listen
 from exporter.web.http_server import ACCEPT_FAILED, Limits, _LoopErrors, serve
+from tests.ample import AMPLE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,9 +36,9 @@ if TYPE_CHECKING:
 GET = b"GET / HTTP/1.1\r\nHost: exporter\r\n\r\n"
 BIG = 16 * 1024 * 1024
 """Bytes: more than the kernel keeps for a connection on either side."""
-QUICK = Limits(receive_s=0.4, keep_alive_s=60, read_s=0.5, leave_s=0.4)
-PATIENT = Limits(receive_s=60, keep_alive_s=60, read_s=60, leave_s=60)
-SOON_S = 20.0
+QUICK = Limits(receive_s=0.4, keep_alive_s=600, read_s=0.5, leave_s=0.4)
+PATIENT = Limits(receive_s=600, keep_alive_s=600, read_s=600, leave_s=600)
+SOON_S = AMPLE_S
 """Far less than a patient server waits, far more than a busy machine needs for anything here."""
 
 
@@ -176,7 +178,7 @@ def test_a_connection_is_kept_between_requests_longer_than_a_request_may_take() 
 
 
 def test_an_idle_connection_is_closed_in_the_end() -> None:
-    with served(Limits(receive_s=60, keep_alive_s=1)) as running, connected(running) as client:
+    with served(Limits(receive_s=600, keep_alive_s=1)) as running, connected(running) as client:
         assert answer(client).startswith(b"HTTP/1.1 200 ")
         assert closed_after_s(client) < SOON_S
 
@@ -274,7 +276,7 @@ def test_what_is_not_http_gets_400() -> None:
     ],
 )
 def test_when_the_table_is_full_a_new_connection_is_served(start: bytes) -> None:
-    with served(Limits(connections=20, receive_s=60)) as running, ExitStack() as stack:
+    with served(Limits(connections=20, receive_s=600)) as running, ExitStack() as stack:
         for _ in range(100):
             client = stack.enter_context(connected(running))
             client.sendall(start)
@@ -283,7 +285,7 @@ def test_when_the_table_is_full_a_new_connection_is_served(start: bytes) -> None
 
 
 def test_the_connection_that_has_waited_longest_for_its_client_makes_room() -> None:
-    with served(Limits(connections=3, receive_s=60)) as running, ExitStack() as stack:
+    with served(Limits(connections=3, receive_s=600)) as running, ExitStack() as stack:
         scraper = stack.enter_context(connected(running))
         assert answer(scraper).startswith(b"HTTP/1.1 200 ")
         slow = [stack.enter_context(connected(running)) for _ in range(2)]
@@ -295,7 +297,7 @@ def test_the_connection_that_has_waited_longest_for_its_client_makes_room() -> N
 
 
 def test_only_so_many_clients_may_leave_their_answers_unread() -> None:
-    with served(Limits(stalled=2, read_s=60)) as running, ExitStack() as stack:
+    with served(Limits(stalled=2, read_s=600)) as running, ExitStack() as stack:
         clients = [stack.enter_context(connected(running)) for _ in range(6)]
         for client in clients:
             client.sendall(GET.replace(b" / ", b" /big "))
@@ -378,7 +380,7 @@ def test_a_handshake_that_does_not_happen_ends_its_connection(sent: bytes, autho
 def test_handshakes_that_do_not_happen_count_as_connections(authority: trustme.CA) -> None:
     context = server_side(authority)
     with (
-        served(Limits(connections=20, receive_s=60), tls=lambda: context) as running,
+        served(Limits(connections=20, receive_s=600), tls=lambda: context) as running,
         ExitStack() as stack,
     ):
         for _ in range(60):
@@ -412,7 +414,7 @@ def test_an_answer_that_takes_longer_is_cut_short_without_a_word(caplog: pytest.
 
 
 def test_clients_do_not_hold_up_the_end() -> None:
-    with served(Limits(receive_s=60, keep_alive_s=60, drain_s=1)) as running, ExitStack() as stack:
+    with served(Limits(receive_s=600, keep_alive_s=600, drain_s=1)) as running, ExitStack() as stack:
         for start in (b"", b"GET", GET, b"\r\r\r\r nonsense\r\n\r\n", GET.replace(b" / ", b" /big "), GET * 50):
             client = stack.enter_context(connected(running))
             client.sendall(start)
@@ -422,7 +424,7 @@ def test_clients_do_not_hold_up_the_end() -> None:
 
 def test_handshakes_do_not_hold_up_the_end(authority: trustme.CA) -> None:
     context = server_side(authority)
-    with served(Limits(receive_s=60, drain_s=1), tls=lambda: context) as running, connected(running):
+    with served(Limits(receive_s=600, drain_s=1), tls=lambda: context) as running, connected(running):
         assert running.stop() < SOON_S
 
 
@@ -447,6 +449,30 @@ def test_that_no_descriptor_is_left_is_said_once_and_ends_by_itself(caplog: pyte
     with served(listener=exhausted) as server, connected(server) as client:
         client.sendall(GET)
         assert client.recv(4096).startswith(b"HTTP/1.1 200")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
+        "no connection can be accepted: [Errno 24] Too many open files; raise the limit of open files"
+    ]
+
+
+def test_a_listener_that_is_closed_before_it_is_tried_again_fills_no_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncio.constants.ACCEPT_RETRY_DELAY", 0.01)
+    (listener,) = listen("127.0.0.1:0")
+    exhausted = _Exhausted(fileno=listener.detach())
+    exhausted.failures = sys.maxsize
+
+    async def serve_and_close() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_LoopErrors())
+        server = await loop.create_server(asyncio.Protocol, sock=exhausted)
+        with socket.create_connection(exhausted.getsockname()):
+            while exhausted.failures == sys.maxsize:  # noqa: ASYNC110 -- the loop itself accepts, and tells nobody
+                await asyncio.sleep(0)
+            server.close()
+            await asyncio.sleep(0.1)
+
+    asyncio.run(serve_and_close())
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
         "no connection can be accepted: [Errno 24] Too many open files; raise the limit of open files"
     ]
