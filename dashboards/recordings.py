@@ -65,10 +65,7 @@ LISTED: Final = _environment(m.LIST_UP)
 DATA_AGE: Final = Recording(f"environment_source:{m.DATA_AGE.name}:min", latest(m.DATA_AGE, "source", by="min"))
 LIST_CURRENT: Final = f'{DATA_AGE.record}{{source="list"}} <= {t.CURRENT_S}'
 # Groups of rules are evaluated at different moments: after a minute each has recorded what it makes of the list.
-LIST_SETTLED: Final = Recording(
-    "environment:managed_agents_list_age_seconds:current1m",
-    f'min without (source) ({LIST_CURRENT} and {DATA_AGE.record}{{source="list"}} offset 1m <= {t.CURRENT_S})',
-)
+LIST_SETTLED: Final = f'{LIST_CURRENT}\n    and {DATA_AGE.record}{{source="list"}} offset 1m <= {t.CURRENT_S}'
 FAILURE: Final = Recording(
     f"environment_source_reason:{m.READ_FAILURE.name}:max", latest(m.READ_FAILURE, "source", "reason")
 )
@@ -312,7 +309,6 @@ GROUPS: Final = {
         READABLE,
         LISTED,
         DATA_AGE,
-        LIST_SETTLED,
         FAILURE,
         INFO,
         ENVIRONMENTS,

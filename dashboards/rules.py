@@ -158,7 +158,7 @@ def _goes_on(name: str, severity: Severity, *still: str) -> str:
     `still`: the number that it speaks of, which ends it by its age, and whatever the statistics say of it.
     """
     held = "\n  and ".join((*still, f"{ON} {_fires(name, severity)}", f"{ON} {r.READABLE.record}"))
-    return f"or (\n  {held}\n  unless {ON} {r.LIST_SETTLED.record}\n)"
+    return f"or (\n  {held}\n  unless {ON} (\n    {r.LIST_SETTLED}\n  )\n)"
 
 
 NOBODY: Final = (

@@ -207,20 +207,40 @@ def course_of(play: Play) -> Course:
 
 def evaluate(recorded: Recorded, judges: Judges) -> Course:
     """Let promtool say which alerts fire at every half minute, and what they say."""
+    text = _failed(["promtool", "test", "rules"], _document(recorded, judges.groups), judges)
+    return Course(spells=tuple(_spells_of(text, recorded)), texts=_texts(text))
+
+
+def evaluate_in_vmalert(recorded: Recorded, judges: Judges) -> tuple[Spell, ...]:
+    """Let VictoriaMetrics' vmalert say which alerts fire at every half minute."""
+    document = _document(recorded, judges.groups)
+    (test,) = document["tests"]
+    del test["alert_rule_test"]
+    test["metricsql_expr_test"] = [
+        {**each, "exp_samples": [{"labels": '{other=""}', "value": 1}]} for each in test.pop("promql_expr_test")
+    ]
+    text = _failed(["vmalert-tool", "unittest", "--disableAlertgroupLabel", "--files"], document, judges)
+    return tuple(_spells_of(text, recorded))
+
+
+def _failed(command: Sequence[str], document: dict[str, Any], judges: Judges) -> str:
+    """Run a test that must fail, because nothing that it expects is so, and return what it says is so instead."""
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / "rules.yml").write_text(json.dumps({"groups": judges.groups}))
         path = Path(directory) / "test.yml"
-        path.write_text(json.dumps(_document(recorded, judges.groups)))
-        done = subprocess.run(
-            ["promtool", "test", "rules", path], capture_output=True, text=True, check=False, env=os.environ | LAVISH
-        )
+        path.write_text(json.dumps(document))
+        done = subprocess.run([*command, path], capture_output=True, text=True, check=False, env=os.environ | LAVISH)
     text = done.stdout + done.stderr
     assert "FAILED" in text, text
     assert ", err: " not in text, text
+    return text
+
+
+def _spells_of(text: str, recorded: Recorded) -> Iterator[Spell]:
     unseen = {number * SCRAPE_S // LOOK_S * LOOK_S for number in recorded.unseen}
     firing = {at: alerts for at, alerts in _firing(text) if at not in unseen}
     assert firing, text
-    return Course(spells=tuple(_spells(firing)), texts=_texts(text))
+    yield from _spells(firing)
 
 
 def _document(recorded: Recorded, groups: Sequence[dict[str, Any]]) -> dict[str, Any]:
