@@ -40,8 +40,8 @@ from exporter.listing.intervals import BEFORE_EVERYTHING, IntervalSet
 from exporter.listing.items import ListedItems, TrackedItem
 from exporter.listing.lifecycle import Observation, first_instant, is_finished
 from exporter.listing.order import Order
-from exporter.listing.pages import Contradiction, PageRead, PageRequest
-from exporter.listing.segments import Segments
+from exporter.listing.pages import Contradiction, PageRead
+from exporter.listing.segments import PageRequest, Segments
 from exporter.listing.walk import WALK_BY_ORDER, LearningWalk, Walk, WalkStart
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class ListIndex:
         self._began_at = 0.0
         self._rejected_in = 0
         self._live_created_at: frozenset[float] = frozenset()
-        self._doubtful: set[float] = set()
+        self._perhaps_renamed_at: set[float] = set()
 
     # ---- what is known
 
@@ -119,7 +119,7 @@ class ListIndex:
         self._walk_asked = self._walk_blocked = False
         self._segments.in_flight = 0
         self._live_created_at = self.items.created_at_of_live()
-        self._doubtful.clear()
+        self._perhaps_renamed_at.clear()
         if self._walk is not None and not (self._walk.pages and self._walk.survives_reads):
             self._walk = None
         self._bookmarks.drop_useless(tracked.offset for tracked in self.items.live.values())
@@ -282,7 +282,7 @@ class ListIndex:
                 self._detector.renamed(old_id, item.id)
                 return self.items.rename(old_id, item.id)
             if become is None:
-                self._doubtful.add(first_instant(item))
+                self._perhaps_renamed_at.add(first_instant(item))
         return None
 
     def _renew(self, tracked: TrackedItem, item: WorkItem, offset: int, page: PageRead) -> None:
@@ -301,7 +301,7 @@ class ListIndex:
     def _dismiss_missing(self, page: PageRead) -> None:
         """Drop the live items that are not listed any more. Start over if one of them may be a sealed item by now."""
         for gone in self.items.drop_missing(page, self._kind.sort_key):
-            if first_instant(gone) in self._doubtful:
+            if first_instant(gone) in self._perhaps_renamed_at:
                 raise Contradiction("an item may have got a new id")
 
     # ---- what a walk proves

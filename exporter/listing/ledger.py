@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from exporter.api.wire import State, WorkItem, WorkPage
     from exporter.listing.lifecycle import Transition
-    from exporter.listing.pages import PageRequest
+    from exporter.listing.segments import PageRequest
 
 __all__ = ["Call", "Ledger", "Listing", "Order", "Priority"]
 

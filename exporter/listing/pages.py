@@ -1,8 +1,8 @@
-"""A page of the list: asked for, arrived, and read."""
+"""A page of the list that has arrived, and what it tells."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.listing.bookmarks import INFINITY, Bookmark
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exporter.api.wire import WorkItem, WorkPage
-    from exporter.listing.items import TrackedItem
     from exporter.listing.lifecycle import Observation
 
 
@@ -23,19 +22,6 @@ class Contradiction(Exception):  # noqa: N818 - the list contradicts itself; not
         super().__init__(text)
         self.disorder = disorder
         self.unexpected_item = unexpected_item
-
-
-@dataclass(slots=True, eq=False)
-class PageRequest:
-    """One page to be asked for. `expected`: the live items it is asked for; none for a walk."""
-
-    bookmark: Bookmark
-    stale_since: float
-    expected: list[TrackedItem] = field(default_factory=list)
-
-    @property
-    def is_walk(self) -> bool:
-        return not self.expected
 
 
 @dataclass(frozen=True, slots=True)

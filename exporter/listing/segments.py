@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from exporter.listing.bookmarks import Bookmark
-from exporter.listing.pages import Contradiction, PageRequest
+from exporter.listing.pages import Contradiction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -13,6 +14,19 @@ if TYPE_CHECKING:
     from exporter.api.wire import WorkItem
     from exporter.listing.bookmarks import Bookmarks, NearestBookmark
     from exporter.listing.items import TrackedItem
+
+
+@dataclass(slots=True, eq=False)
+class PageRequest:
+    """One page to be asked for. `expected`: the live items it is asked for; none for a walk."""
+
+    bookmark: Bookmark
+    stale_since: float
+    expected: list[TrackedItem] = field(default_factory=list)
+
+    @property
+    def is_walk(self) -> bool:
+        return not self.expected
 
 
 class Segments:

@@ -13,11 +13,13 @@ from exporter.listing.index import ListIndex
 from exporter.listing.items_clock import ItemsClock
 from exporter.listing.lifecycle import Step, TransitionDetector
 from exporter.listing.order import Order
-from exporter.listing.pages import Contradiction, PageRequest
+from exporter.listing.pages import Contradiction
 from tests.listing.made import active, finished, queued
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from exporter.listing.segments import PageRequest
 
 SIZE = 10
 WATERMARK = 1e6

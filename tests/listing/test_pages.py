@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from exporter.api.wire import WorkPage
 from exporter.listing.bookmarks import INFINITY, Bookmark
-from exporter.listing.pages import PageRead, PageRequest
-from tests.listing.made import finished, newest_first, observation, page_read, tracked
+from exporter.listing.pages import PageRead
+from tests.listing.made import finished, newest_first, observation, page_read
 
 
 def test_the_first_page_speaks_of_everything_down_to_its_last_item() -> None:
@@ -59,8 +59,3 @@ def test_a_page_read_before_the_order_was_known_says_nothing_of_what_lies_before
 def test_behind_the_first_page_everything_was_read_whatever_the_order() -> None:
     page = PageRead.of(WorkPage((finished("a", 9),), "next"), Bookmark(None), newest_first, observation(read=5))
     assert page.bookmark_behind("next", ordered=False).issued_in == 5
-
-
-def test_a_request_that_expects_no_item_is_a_walks() -> None:
-    assert PageRequest(Bookmark(None), 0.0).is_walk
-    assert not PageRequest(Bookmark(None), 0.0, [tracked(finished("a", 1))]).is_walk

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from exporter.listing.bookmarks import Bookmark, Bookmarks
-from exporter.listing.pages import Contradiction, PageRequest
-from exporter.listing.segments import Segments
+from exporter.listing.pages import Contradiction
+from exporter.listing.segments import PageRequest, Segments
 from tests.listing.made import active, finished, oldest_first, page_read, tracked
 
 READ = 2
@@ -91,3 +91,8 @@ def test_an_item_that_no_page_shows_where_it_must_be_is_a_contradiction() -> Non
     segments._bookmarks.start.page_end = 100
     with pytest.raises(Contradiction):
         segments.requests([item], oldest_first, read=READ)
+
+
+def test_a_request_that_expects_no_item_is_a_walks() -> None:
+    assert PageRequest(Bookmark(None), 0.0).is_walk
+    assert not PageRequest(Bookmark(None), 0.0, [tracked(finished("a", 1))]).is_walk
