@@ -1,6 +1,7 @@
 """What every test may rely on."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -9,6 +10,10 @@ from hypothesis import HealthCheck, settings
 for name in [each for each in os.environ if each.startswith("PYTHON")]:
     if name not in {"PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE"}:
         del os.environ[name]
+
+# A shell without job control starts what it puts into the background with interrupts ignored, and every process would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No property fails because a machine is slow: neither by its own deadline nor by the time its examples take to make.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
