@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from exporter.api.wire import State, WorkItem
+from exporter.listing.bookmarks import Bookmark
 from exporter.listing.items import ListedItems
 from tests.listing.made import active, finished, newest_first, page_read, queued, tracked
 
@@ -91,6 +92,15 @@ def test_live_items_that_a_page_should_show_and_does_not_are_dropped() -> None:
     page = page_read([finished("x", 5), finished("y", 2)], "next", read=2)
     assert [item.id for item in items.drop_missing(page, newest_first)] == ["4", "5", "6"]
     assert set(items.live) == {"1", "2", "3"}
+
+
+def test_of_the_instants_where_a_page_begins_and_ends_nothing_is_known() -> None:
+    items = ListedItems()
+    for number in (2, 3, 6):
+        items.add(tracked(active(str(number), number)), settled=True)
+    behind = Bookmark("c", issued_in=2, low=-6.0)
+    page = page_read([finished("x", 5), finished("y", 2)], "next", bookmark=behind, read=2)
+    assert [item.id for item in items.drop_missing(page, newest_first)] == ["3"]
 
 
 def test_recent_items_that_the_last_walk_did_not_meet_are_dropped() -> None:
