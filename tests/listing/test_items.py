@@ -94,6 +94,15 @@ def test_live_items_that_a_page_should_show_and_does_not_are_dropped() -> None:
     assert set(items.live) == {"1", "2", "3"}
 
 
+def test_finished_items_are_not_among_the_unfinished() -> None:
+    items = ListedItems()
+    waiting, running, over = queued("a", 3), active("b", 2), finished("c", 1)
+    for item in (waiting, over):
+        items.add(tracked(item), settled=False)
+    items.add(tracked(running), settled=True)
+    assert items.unfinished() == (running, waiting)
+
+
 def test_of_the_instants_where_a_page_begins_and_ends_nothing_is_known() -> None:
     items = ListedItems()
     for number in (2, 3, 6):
