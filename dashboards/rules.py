@@ -167,6 +167,8 @@ NOBODY: Final = (
 )
 # Nobody is busy by a list that is current, or there is no list to ask.
 NOBODY_IS_BUSY: Final = f"(\n  {r.BUSY.record} == 0\n  or {r.READABLE.record} == 1 unless {r.LISTED.record}\n)"
+# A webhook starts machines, and these need minutes.
+_STILL_WAKING = f'(\n  {r.OLDEST_AGE.record} <= {_WARNING_AGE}\n  and {ON} {r.INFO.record}{{worker_mode="webhook"}}\n)'
 _LEFT = f"max_over_time({r.LEFT.record}[{t.LEAVING_MEMORY}])"
 _STILL_NO_WORKER = f"{r.increase(m.WORK_ACKNOWLEDGED, t.LEAVING_SILENCE)} == 0"
 
@@ -177,7 +179,7 @@ QUEUE_ALERTS: Final = (
         severity="critical",
         hold=t.NOBODY_POLLING_FOR,
         # Nobody has asked for work since the list was current: who was not busy then is not busy now.
-        expr=f"{NOBODY}\nand {NOBODY_IS_BUSY}\n{_goes_on('NobodyPolling', 'critical', f'{r.DEPTH.record} > 0', f'{r.WORKERS.record} == 0')}",
+        expr=f"{NOBODY}\nand {NOBODY_IS_BUSY}\nunless {ON} {_STILL_WAKING}\n{_goes_on('NobodyPolling', 'critical', f'{r.DEPTH.record} > 0', f'{r.WORKERS.record} == 0')}",
         summary="Work is waiting and no worker is there.",
         description=f"{_VALUE} item(s) wait in {_NAME}, the oldest for {_OLDEST}, no worker has polled for {t.LOOKBACK}, and none "
         f"is known to be busy. Nothing of this will start until a worker polls. Worker mode: {_WORKER_MODE}.",
@@ -413,7 +415,7 @@ _GONE = f'{r.FAILURE.record}{{source="stats",reason="not_found"}}'
 UNREADABLE: Final = f"{r.READABLE.record} == 0\nunless {ON} {_GONE}"
 # For minutes a 429 is a matter of the whole exporter, of which RateLimited speaks; for half an hour it is this environment's.
 _LIMITED = f'{r.FAILURE.record}{{source="stats",reason="rate_limited"}}'
-_SHARE = f">= {t.FLEET_UNREADABLE_SHARE}"
+_SHARE = f"> {t.FLEET_UNREADABLE_SHARE}"
 _MAIN_REASON = _queried(
     f'topk(1, count by (reason) ({r.FAILURE.record}{{job=%q,source="stats"}}))',
     '{{ . | first | label "reason" }} ({{ . | first | value | printf "%.0f" }})',

@@ -60,17 +60,21 @@ def _found(snapshot: Snapshot, monotonic: float, heartbeat_overdue_s: float) -> 
 
 def _of_queue(queue: Queue, snapshot: Snapshot, heartbeat_overdue_s: float) -> Iterator[Trouble]:
     stats = queue.stats
+    waited_s = None if stats.oldest_queued_at is None else queue.times.server_at - stats.oldest_queued_at
+    objectives = None if waited_s is None else waited_s / max(1.0, snapshot.environment.wait_objective_s)
     if stats.depth and stats.workers_polling == 0:
         if snapshot.work is None and snapshot.listing_enabled:
             yield Trouble(Severity.WARNING, "Work waits, and nobody polls; whether all are busy is not known.")
-        elif not _is_busy(snapshot.work, heartbeat_overdue_s):
+        elif _is_busy(snapshot.work, heartbeat_overdue_s):
+            pass
+        elif snapshot.environment.worker_mode == "webhook" and (objectives or 0) <= WAIT_WARNING_OBJECTIVES:
+            yield Trouble(Severity.WARNING, "Work waits for a worker to wake.")
+        else:
             yield Trouble(Severity.CRITICAL, "Work waits, and nobody polls.")
-    if stats.oldest_queued_at is not None:
-        waited_s = queue.times.server_at - stats.oldest_queued_at
+    if waited_s is not None and objectives is not None:
         # Behind a backlog the oldest item is one that waits.
         if stats.pending and not stats.depth and stats.workers_polling and waited_s > PENDING_S:
             yield Trouble(Severity.WARNING, "Work is claimed and not acknowledged.")
-        objectives = waited_s / max(1.0, snapshot.environment.wait_objective_s)
         if objectives > WAIT_CRITICAL_OBJECTIVES:
             yield Trouble(Severity.CRITICAL, "Work waits far too long.")
         elif objectives > WAIT_WARNING_OBJECTIVES:

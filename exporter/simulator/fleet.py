@@ -60,6 +60,8 @@ class Scene:
     workers_leave_after_s: float = NEVER
     given_up_after_s: float = NEVER
     """A session that has not been acknowledged for so long is stopped by its user."""
+    wake_s: tuple[float, float] = (0.5, 2.5)
+    """How long a worker that a webhook wakes needs until it polls."""
     lease_loss: float = 0.0
     quits_before_start: float = 0.0
     sticks_in_stopping: float = 0.0
@@ -157,7 +159,7 @@ class Crew:
         if self.scene.environment.worker_mode == "webhook":
             asleep = next((worker for worker in self.workers if worker.due_at == NEVER), None)
             if asleep is not None:
-                asleep.due_at = self._after(now, 0.5, 2.5)
+                asleep.due_at = self._after(now, *self.scene.wake_s)
 
     def _stop_at(self, instant: float, item_id: str) -> None:
         heapq.heappush(self.stops_due, (instant, item_id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from exporter.listing.ledger import Listing
 
 NOW, SERVER_NOW = 1_000.0, 50_000.0
 ENVIRONMENT = Environment(id="env_1", name="production", wait_objective_s=60.0)
+SLEEPING = replace(ENVIRONMENT, worker_mode="webhook")
 
 
 def times(age_s: float = 5.0) -> ReadTimes:
@@ -40,8 +42,14 @@ def work(*heartbeats_s: float, active: int = 0, age_s: float = 5.0, **for_s: flo
 
 
 def found(**parts: Any) -> list[tuple[object, ...]]:
-    known: dict[str, Any] = {"listing_enabled": True, "queue": queue(), "work": work(), "tally": None}
-    snapshot = Snapshot(environment=ENVIRONMENT, **(known | parts))
+    known: dict[str, Any] = {
+        "environment": ENVIRONMENT,
+        "listing_enabled": True,
+        "queue": queue(),
+        "work": work(),
+        "tally": None,
+    }
+    snapshot = Snapshot(**(known | parts))
     return [tuple(each) for each in troubles(snapshot, monotonic=NOW, heartbeat_overdue_s=90.0)]
 
 
@@ -56,6 +64,7 @@ def test_the_numbers_are_the_alerts() -> None:
 
 
 NOBODY = (Severity.CRITICAL, "Work waits, and nobody polls.")
+WAKING = (Severity.WARNING, "Work waits for a worker to wake.")
 LONG = (Severity.WARNING, "Work waits too long.")
 FAR_TOO_LONG = (Severity.CRITICAL, "Work waits far too long.")
 UNACKNOWLEDGED = (Severity.WARNING, "Work is claimed and not acknowledged.")
@@ -74,6 +83,9 @@ MANY_OVERDUE = (Severity.CRITICAL, "Heartbeats of many items are overdue.")
         ({"queue": queue(depth=3, workers=0), "work": work(91)}, [NOBODY, OVERDUE]),
         ({"queue": queue(depth=3, workers=0), "work": work(91, 10)}, [OVERDUE]),
         ({"queue": queue(depth=3, workers=0), "work": work(10)}, []),
+        ({"environment": SLEEPING, "queue": queue(depth=3, workers=0, waited_s=150)}, [WAKING]),
+        ({"environment": SLEEPING, "queue": queue(depth=3, workers=0, waited_s=151)}, [NOBODY, LONG]),
+        ({"environment": SLEEPING, "queue": queue(depth=3, workers=0)}, [WAKING]),
         ({"queue": queue(depth=3, workers=None)}, []),
         ({"queue": queue(depth=0, workers=0)}, []),
         ({"queue": queue(waited_s=150)}, []),

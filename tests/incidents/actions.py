@@ -100,6 +100,10 @@ def forget_target(instance: str = "exporter-0:9831") -> Callable[[Stage], Awaita
     return _at_once(lambda stage: stage.targets.discard(instance))
 
 
+def find_target(instance: str) -> Callable[[Stage], Awaitable[None]]:
+    return _at_once(lambda stage: stage.targets.add(instance))
+
+
 def lose_worker_that_stops(site: str) -> Callable[[Stage], Awaitable[None]]:
     """Ask the item of one worker to stop, and let that worker vanish before it has confirmed."""
     return _at_once(lambda stage: stage.crews[site].lose_one_that_stops())
