@@ -146,7 +146,8 @@ def test_each_bucket_keeps_the_exemplar_of_its_latest_item() -> None:
 
 def test_an_outcome_keeps_the_exemplar_of_its_latest_item() -> None:
     tally = Tally(BUCKETS)
-    tally.observe([_stopped(stopped_at=50.0), _stopped(stopped_at=None)], wait_objective_s=60)
+    stopped = [_stopped(stopped_at=at) for at in (40.0, 50.0, 45.0, None)]
+    tally.observe(stopped, wait_objective_s=60)
     assert tally.view().exemplar_by_outcome == {"never_acknowledged": Exemplar("work_1", None, 1.0, 50.0)}
 
 
@@ -156,3 +157,7 @@ def test_an_id_that_could_mislead_is_no_exemplar(hostile: str) -> None:
     tally.observe([_started(hostile, after_s=0.5, at=100)], wait_objective_s=60)
     assert set(tally.view().startup.exemplars) == {None}
     assert tally.view().startup.count == 1
+    tally.observe(
+        [Transition(Step.STOPPED, WorkItem(id=hostile, state=State.STOPPED, stopped_at=9.0))], wait_objective_s=60
+    )
+    assert tally.view().exemplar_by_outcome == {}
