@@ -82,14 +82,22 @@ def test_production_is_healthy_and_busy(demo: Demo) -> None:
     assert {item.kind for item in demo.queue("production").items()} == {"session", "healthcheck"}
 
 
-def test_the_backlog_of_batch_grows_and_stays_plausible(demo: Demo) -> None:
-    depths = [demo.truth("batch").stats.depth]
-    for _ in range(4):
-        demo.pass_by(1800, tick_s=1.0)
-        depths.append(demo.truth("batch").stats.depth)
-    assert 20 < depths[0] < depths[1] < depths[2] <= 400
-    assert max(depths) <= 400
-    assert demo.truth("batch").listed["active"] >= 1
+def test_batch_is_short_of_workers_and_its_users_give_up(demo: Demo) -> None:
+    for _ in range(10):
+        truth = demo.truth("batch")
+        assert 50 < truth.stats.depth <= 400
+        assert sum(truth.listed[state] for state in ("starting", "active", "stopping")) >= 1
+        assert 600 < demo.oldest_wait_s("batch") < 960
+        demo.pass_by(180, tick_s=0.5)
+    truth = demo.truth("batch")
+    assert truth.finished()["never_acknowledged"] >= 100
+    assert max(truth.durations("wait")) > 600
+
+
+def test_nobody_gives_up_a_session_that_a_worker_has(demo: Demo) -> None:
+    """It runs to its end, however long it had waited."""
+    demo.pass_by(1800, tick_s=0.5)
+    assert min(demo.truth("batch").durations("run")) >= 60
 
 
 def test_nobody_polls_in_staging_while_work_waits(demo: Demo) -> None:
