@@ -9,7 +9,6 @@ from dashboards import thresholds as t
 from dashboards.addresses import EXPORTER_URL, REPOSITORY_URL
 from dashboards.firing import OF_ENVIRONMENTS, UID_OF_ENVIRONMENT, firing_alerts
 from dashboards.grafana import (
-    COUNT,
     MINUTES,
     NAMED,
     PER_MINUTE,
@@ -29,7 +28,15 @@ from dashboards.grafana import (
     variables,
 )
 from dashboards.marks import DOCUMENTATION, MARKS
-from dashboards.overview import ANY_IS_ODD, BY_SOURCE, BY_STATE, DATA_AGE_STEPS, IN_TIME_STEPS, longest_wait
+from dashboards.overview import (
+    ANY_IS_ODD,
+    BY_SOURCE,
+    BY_STATE,
+    DATA_AGE_STEPS,
+    IN_TIME_STEPS,
+    longest_wait,
+    longest_wait_now,
+)
 from dashboards.promql import BUSY, agreed, chosen, gauge, mean, once, per_minute, quantile, recorded
 from exporter.metrics import catalogue as m
 
@@ -76,32 +83,45 @@ def environment() -> Json:
 
 def _now() -> list[Panel]:
     active = 'state="active"'
-    shown: tuple[tuple[str, str, str, Steps, str], ...] = (
-        ("Waiting", "Items waiting to be claimed.", gauge(m.QUEUE_DEPTH), (), "queued"),
-        ("Longest wait", "Age of the oldest item not yet acknowledged.", gauge(m.QUEUE_OLDEST_AGE), (), "queued"),
-        ("Claimed", "Items claimed and not acknowledged.", gauge(m.QUEUE_PENDING), ANY_IS_ODD, "queued"),
-        ("Polling", "Workers that asked for work in the last 30 seconds.", gauge(m.WORKERS_POLLING), (), ""),
-        ("Active", "Items being worked on.", gauge(m.WORK_ITEMS, active), (), "active"),
-        (
-            "Overdue",
+    polled = "Workers that asked for work in the last 30 seconds."
+    return [
+        _number("Waiting", "Items waiting to be claimed.", gauge(m.QUEUE_DEPTH), items="queued"),
+        longest_wait_now(
+            "Age of the oldest item not yet acknowledged. A click leads to these items.", [_to_items("queued")], width=7
+        ),
+        _number(
+            "Claimed, not acknowledged",
+            "Items claimed by a worker and not acknowledged. Near zero when all is well.",
+            gauge(m.QUEUE_PENDING),
+            steps=ANY_IS_ODD,
+            items="queued",
+            width=10,
+        ),
+        _number("Workers polling", polled, gauge(m.WORKERS_POLLING)),
+        _number("Active", "Items being worked on.", gauge(m.WORK_ITEMS, active), items="active"),
+        _number(
+            "Heartbeats overdue",
             "Active items whose heartbeat is overdue.",
             gauge(m.WORK_HEARTBEAT_OVERDUE),
-            ANY_IS_ODD,
-            "active",
+            steps=ANY_IS_ODD,
+            items="active",
+            width=10,
         ),
-    )
-    return [
-        stat(
-            title,
-            f"{description} A click leads to these items." if state else description,
-            Query(expr, NAMED),
-            unit="s" if title == "Longest wait" else COUNT,
-            steps=steps,
-            shows="auto",
-            links=[_to_items(state)] if state else (),
-        )
-        for title, description, expr, steps, state in shown
     ]
+
+
+def _number(  # noqa: PLR0913 - a panel has that many sides
+    title: str, description: str, expr: str, *, steps: Steps = (), items: str = "", width: int = 7
+) -> Panel:
+    return stat(
+        title,
+        f"{description} A click leads to these items." if items else description,
+        Query(expr, NAMED),
+        steps=steps,
+        links=[_to_items(items)] if items else (),
+        width=width,
+        height=3,
+    )
 
 
 def _to_items(state: str) -> Json:
@@ -158,6 +178,7 @@ def _capacity() -> Panel:
             painted("polling", "blue"),
             painted("short by", "red"),
         ],
+        width=12,
         fractions=True,
     )
 
@@ -169,6 +190,7 @@ def _utilisation() -> Panel:
         "counts as both, so with sessions of seconds the true share is higher.",
         [Query(recorded(r.UTILISATION), "utilisation")],
         unit="percentunit",
+        width=12,
     )
 
 
@@ -190,14 +212,12 @@ def _objective() -> list[Panel]:
             [Query(recorded(r.BUDGET_LEFT), "left")],
             unit="percentunit",
             from_zero=False,
-            width=12,
         ),
         graph(
             "Burn rate",
             "How many times faster than allowed the error budget is spent. The lines are the thresholds of ManagedAgentsWaitObjectiveMissed.",
             [Query(f"{recorded(rule)} / {1 - t.OBJECTIVE_SHARE:.10g}", window) for rule, window in burns],
             steps=(("orange", t.SLOW_BURN), ("red", t.FAST_BURN)),
-            width=12,
             overrides=[painted("1 h", "light-blue"), painted("6 h", "purple")],
             fractions=True,
         ),
@@ -284,7 +304,7 @@ def _duration(title: str, description: str, metric: Metric, in_minutes: bool) ->
             painted("mean", "green"),
             dashed("objective", "orange"),
         ],
-        width=6,
+        width=12,
         interval="1m",
         fractions=True,
     )
@@ -328,14 +348,14 @@ def _heartbeats() -> list[Panel]:
             "Overdue heartbeats",
             "Active items whose latest heartbeat is older than work.heartbeat_overdue. Their leases are about to lapse.",
             [Query(gauge(m.WORK_HEARTBEAT_OVERDUE), NAMED)],
-            width=6,
+            width=12,
         ),
         graph(
             "Oldest heartbeat",
             "Age of the oldest latest heartbeat among active items.",
             [Query(gauge(m.WORK_HEARTBEAT_OLDEST_AGE), NAMED)],
             unit=SECONDS,
-            width=6,
+            width=12,
         ),
     ]
 
@@ -348,7 +368,7 @@ def _ages_of_numbers() -> Panel:
         unit=SECONDS,
         steps=DATA_AGE_STEPS,
         overrides=BY_SOURCE,
-        width=6,
+        width=12,
     )
 
 
@@ -359,5 +379,5 @@ def _readable() -> Panel:
         [Query(gauge(m.UP), "stats"), Query(gauge(m.LIST_UP), "list")],
         unit="bool_yes_no",
         overrides=BY_SOURCE,
-        width=6,
+        width=12,
     )

@@ -131,17 +131,17 @@ def _environments() -> Panel:
     columns = (
         Column(heading="Environment", label="environment_name", links=[TO_ENVIRONMENT], width=150),
         Column(heading="From", label="origin"),
-        Column(heading="Stats", query=Query(described(m.UP, "origin"), table=True), mappings=[YES_OR_NO]),
+        Column(heading="Stats readable", query=Query(described(m.UP, "origin"), table=True), mappings=[YES_OR_NO]),
         WHY,
-        Column(heading="List", query=Query(gauge(m.LIST_UP), table=True), mappings=[YES_OR_NO]),
+        Column(heading="List readable", query=Query(gauge(m.LIST_UP), table=True), mappings=[YES_OR_NO]),
         Column(
-            heading="Stats read",
+            heading="Stats age",
             query=Query(gauge(m.DATA_AGE, stats), table=True),
             unit="s",
             steps=DATA_AGE_STEPS,
             decimals=0,
         ),
-        Column(heading="List read", query=Query(gauge(m.DATA_AGE, listing), table=True), unit="s", decimals=0),
+        Column(heading="List age", query=Query(gauge(m.DATA_AGE, listing), table=True), unit="s", decimals=0),
         Column(heading="Stats took", query=Query(gauge(m.SCRAPE_DURATION, stats), table=True), unit="s"),
         Column(heading="List took", query=Query(gauge(m.SCRAPE_DURATION, listing), table=True), unit="s"),
     )

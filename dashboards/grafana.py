@@ -24,6 +24,8 @@ SECONDS: Final = "suffix:s"
 MINUTES: Final = "suffix:min"
 # In full: 1,270 and not "1 K".
 COUNT: Final = "locale"
+WORKERS: Final = "suffix:workers"
+TIMES: Final = "suffix:×"  # noqa: RUF001 - the sign of multiplication is meant
 
 # Steps of a threshold: a colour and the value it begins at.
 Steps = tuple[tuple[str, float], ...]
@@ -190,8 +192,7 @@ def on_the_right(name: str, colour: str, *, width: int = 1, more: Sequence[Json]
 def stat(  # noqa: PLR0913 - a panel has that many sides
     title: str,
     description: str,
-    query: Query,
-    *,
+    *queries: Query,
     unit: str = COUNT,
     steps: Steps = NO_STEPS,
     mappings: Sequence[Json] = (),
@@ -199,7 +200,11 @@ def stat(  # noqa: PLR0913 - a panel has that many sides
     shows: str = "value",
     base: str = "green",
     links: Sequence[Json] = (),
+    overrides: Sequence[Json] = (),
+    width: int = 4,
+    height: int = 4,
 ) -> Panel:
+    """Of several queries one answers."""
     defaults: Json = {
         "color": {"mode": "thresholds"},
         "mappings": [*mappings, *([unknown_when_null()] if no_value == UNKNOWN else [])],
@@ -208,18 +213,19 @@ def stat(  # noqa: PLR0913 - a panel has that many sides
         "thresholds": thresholds(steps, base=base if steps else "text"),
         "unit": unit,
     }
-    if unit == COUNT:
-        defaults["decimals"] = 0
+    if unit in _DECIMALS:
+        defaults["decimals"] = _DECIMALS[unit]
     if links:
         defaults["links"] = list(links)
     return Panel(
         title=title,
         kind="stat",
         description=description,
-        queries=[replace(query, instant=True)],
-        width=4,
-        height=4,
+        queries=[replace(each, instant=True) for each in queries],
+        width=width,
+        height=height,
         defaults=defaults,
+        overrides=overrides,
         options={**_STAT_OPTIONS, "textMode": shows},
     )
 
@@ -252,7 +258,9 @@ def graph(  # noqa: PLR0913 - a panel has that many sides
         defaults["color"] = _ONE_LINE
     if from_zero:
         defaults["min"] = 0
-    if unit in _DECIMALS and not fractions:
+    if fractions and unit == COUNT:
+        defaults["decimals"] = 1
+    elif unit in _DECIMALS and not fractions:
         defaults["decimals"] = _DECIMALS[unit]
     by_name = BY_NAME if many and any(query.legend == NAMED for query in queries) else []
     return Panel(
@@ -283,7 +291,7 @@ _GRAPH_OPTIONS: Final[Json] = {
     "tooltip": {"mode": "multi", "sort": "desc"},
 }
 _OPTIONS_OF_MANY: Final[Json] = {**_GRAPH_OPTIONS, "legend": {**_GRAPH_OPTIONS["legend"], "placement": "right"}}
-_DECIMALS: Final = {COUNT: 0, MINUTES: 1}
+_DECIMALS: Final = {COUNT: 0, WORKERS: 0, MINUTES: 1, TIMES: 1}
 # Of counts and shares: an axis of nothing but zeros does not end at 100.
 _ENDS_AT_ONE: Final = frozenset({COUNT, "percentunit", PER_MINUTE})
 
@@ -403,8 +411,12 @@ def table(  # noqa: PLR0913 - a panel has that many sides
     sort_by: str,
     descending: bool = False,
     no_value: str = UNKNOWN,
+    only_with: str = "",
 ) -> Panel:
-    """One row per combination of labels, one column per query; labels without a column are left out."""
+    """One row per combination of labels, one column per query; labels without a column are left out.
+
+    `only_with`: the column without whose value there is no row.
+    """
     return Panel(
         title=title,
         kind="table",
@@ -415,13 +427,15 @@ def table(  # noqa: PLR0913 - a panel has that many sides
         defaults={**_TABLE_DEFAULTS, "noValue": no_value},
         overrides=[_column_override(column) for column in columns],
         options={"cellHeight": "sm", "showHeader": True, "sortBy": [{"desc": descending, "displayName": sort_by}]},
-        transformations=_joined(columns),
+        transformations=[*_joined(columns), *([_rows_with(only_with)] if only_with else [])],
     )
 
 
+# So that no heading is cut off.
+_NARROWEST: Final = 75
 _TABLE_DEFAULTS: Final[Json] = {
     "color": {"mode": "thresholds"},
-    "custom": {"align": "auto", "cellOptions": {"type": "auto"}, "filterable": False, "minWidth": 85},
+    "custom": {"align": "auto", "cellOptions": {"type": "auto"}, "filterable": False, "minWidth": _NARROWEST},
     "mappings": [unknown_when_null()],
     "thresholds": thresholds(NO_STEPS, base="text"),
     "unit": COUNT,
@@ -441,6 +455,11 @@ def _joined(columns: Sequence[Column]) -> list[Json]:
         {"id": "filterFieldsByName", "options": {"include": {"names": list(heading_by_field)}}},
         {"id": "organize", "options": organized},
     ]
+
+
+def _rows_with(heading: str) -> Json:
+    present = {"fieldName": heading, "config": {"id": "isNotNull", "options": {}}}
+    return {"id": "filterByValue", "options": {"filters": [present], "match": "all", "type": "include"}}
 
 
 def _heading_by_field(columns: Iterable[Column]) -> dict[str, str]:
@@ -467,10 +486,11 @@ def _column_override(column: Column) -> Json:
         properties.append({"id": "links", "value": list(column.links)})
     if column.width:
         properties.append({"id": "custom.width", "value": column.width})
-    if column.unit == COUNT and column.query and not column.label and column.decimals is None:
-        properties.append({"id": "decimals", "value": 0})
-    if column.decimals is not None:
-        properties.append({"id": "decimals", "value": column.decimals})
+    else:
+        properties.append({"id": "custom.minWidth", "value": max(_NARROWEST, 15 * len(column.heading) // 2 + 18)})
+    decimals = _DECIMALS.get(column.unit) if column.decimals is None and not column.label else column.decimals
+    if decimals is not None:
+        properties.append({"id": "decimals", "value": decimals})
     return by_name(column.heading, properties)
 
 
@@ -530,6 +550,22 @@ def _label_variable(name: str, label: str, values_of: str) -> Json:
         "refresh": 2,  # on time range change
         "regex": "",
         "sort": 1,
+    }
+
+
+def choice(name: str, label: str, values: Sequence[str]) -> Json:
+    """Make a variable of a few words, of which the first is chosen when the board opens."""
+    first = values[0]
+    return {
+        "name": name,
+        "label": label,
+        "type": "custom",
+        "query": ", ".join(values),
+        "current": {"selected": True, "text": first, "value": first},
+        "options": [{"selected": value == first, "text": value, "value": value} for value in values],
+        "hide": 0,
+        "includeAll": False,
+        "multi": False,
     }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from dashboards import recordings as r
 from dashboards import thresholds as t
@@ -11,10 +13,13 @@ from dashboards.grafana import (
     MINUTES,
     NAMED,
     OTHERS,
+    TIMES,
+    WORKERS,
     Column,
     Panel,
     Query,
     Row,
+    choice,
     dashboard,
     dashed,
     graph,
@@ -31,11 +36,15 @@ from dashboards.promql import (
     BUSY,
     ENVIRONMENT,
     NOBODY_SERVES,
+    WAITS_CRITICALLY_LONG,
+    WAITS_LONG,
     agreed,
     chosen,
     described,
     gauge,
     in_trouble,
+    narrowed,
+    of_objective,
     once,
     or_zero,
     recorded,
@@ -46,10 +55,14 @@ from dashboards.promql import (
 from exporter.metrics import catalogue as m
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dashboards.grafana import Json, Steps
 
 UID: Final = "managed-agents-overview"
 
+# In multiples of each environment's own objective, as the alerts count.
+WAIT_STEPS: Final[Steps] = (("orange", t.WAIT_WARNING_OBJECTIVES), ("red", t.WAIT_CRITICAL_OBJECTIVES))
 IN_TIME_STEPS: Final[Steps] = (("green", t.OBJECTIVE_SHARE),)
 DATA_AGE_STEPS: Final[Steps] = (("orange", t.DATA_AGE_S),)
 ANY_IS_BAD: Final[Steps] = (("red", 1),)
@@ -94,6 +107,19 @@ WHY: Final = Column(
     nothing="-",
 )
 
+# What the table may be narrowed to, in words that stand in its title and in addresses.
+ALL, IN_TROUBLE, UNREADABLE, WITHOUT_WORKERS = "all", "in trouble", "unreadable", "without workers"
+SHORT_OF_WORKERS, WAITING, NOT_ACKNOWLEDGED = "short of workers", "with waiting work", "not acknowledged"
+ROWS: Final = {
+    ALL: gauge(m.UP),
+    IN_TROUBLE: f"({in_trouble()}) > 0",
+    UNREADABLE: f"{gauge(m.UP)} == 0",
+    WITHOUT_WORKERS: NOBODY_SERVES,
+    SHORT_OF_WORKERS: recorded(r.SHORT_BY),
+    WAITING: f"{gauge(m.QUEUE_DEPTH)} > 0",
+    NOT_ACKNOWLEDGED: f"{gauge(m.QUEUE_PENDING)} > 0",
+}
+
 TO_EXPORTER: Final[Json] = {
     "title": "Why: the exporter's board",
     "url": "/d/managed-agents-exporter?${job:queryparam}&${instance:queryparam}&${datasource:queryparam}&${__url_time_range}",
@@ -106,9 +132,9 @@ def overview() -> Json:
         uid=UID,
         title="Managed agents: overview",
         description="Is work waiting too long, and is anyone there to take it? One row per self-hosted environment.",
-        templating=variables(m.ENVIRONMENT_INFO, m.ENVIRONMENT_INFO),
+        templating=[*variables(m.ENVIRONMENT_INFO, m.ENVIRONMENT_INFO), choice("show", "Table", tuple(ROWS))],
         rows=(
-            Row("", [*_waiting(), *_serving()]),
+            Row("", [*_environments_that(), *_items()]),
             Row("", [_environments()]),
             Row("Alerts", [firing_alerts(EVERYWHERE, width=24, height=8)]),
             Row("Waiting", [_backlog(), longest_wait(many=True)]),
@@ -122,73 +148,127 @@ def overview() -> Json:
     )
 
 
-def _waiting() -> list[Panel]:
+def _environments_that() -> list[Panel]:
+    """Count environments. What a stat counts is what its link shows."""
+    return [
+        _number_of(
+            "In trouble",
+            "Environments that are unreadable, critical, wait long or have items that hang, as the alerts see it.",
+            IN_TROUBLE,
+            known=gauge(m.UP),
+        ),
+        _number_of(
+            "Unreadable",
+            "Environments whose queue cannot be read. Their numbers are missing from everything else here.",
+            UNREADABLE,
+            known=gauge(m.UP),
+        ),
+        _number_of(
+            "No workers",
+            "Environments in which work waits, nobody polls and no active item has a fresh heartbeat: what "
+            "ManagedAgentsNobodyPolling fires for.",
+            WITHOUT_WORKERS,
+            known=gauge(m.QUEUE_DEPTH),
+        ),
+        stat(
+            "Short of",
+            "Workers that are missing where work waits: arrivals times the time per item, less the busy ones. All chosen environments together.",
+            Query(or_zero(f"sum({recorded(r.SHORT_BY)})", recorded(r.NEEDED)), "workers"),
+            unit=WORKERS,
+            steps=ANY_IS_ODD,
+            links=[_to_rows(SHORT_OF_WORKERS)],
+            width=6,
+            height=3,
+        ),
+    ]
+
+
+def _number_of(title: str, description: str, rows: str, *, known: str) -> Panel:
+    counted = Query(or_zero(f"count({ROWS[rows]})", known), "environments")
+    return stat(title, description, counted, steps=ANY_IS_BAD, links=[_to_rows(rows)], width=6, height=3)
+
+
+def _items() -> list[Panel]:
     return [
         stat(
             "Waiting",
             "Work items waiting to be claimed, all chosen environments together.",
             Query(f"sum({gauge(m.QUEUE_DEPTH)})", "waiting"),
+            links=[_to_rows(WAITING)],
+            width=7,
+            height=3,
+        ),
+        longest_wait_now(
+            "Age of the oldest item that waits, or is claimed and not acknowledged, in any chosen environment.",
+            [_to_rows(WAITING)],
+            width=7,
         ),
         stat(
-            "Longest wait",
-            "Age of the oldest item that waits, or is claimed and not acknowledged, in any chosen environment. What is too long "
-            "depends on each environment's objective: Trouble says it.",
-            Query(f"max({gauge(m.QUEUE_OLDEST_AGE)})", "longest wait"),
-            unit="s",
-        ),
-        stat(
-            "Claimed",
+            "Claimed, not acknowledged",
             "Items claimed by a worker and not acknowledged. Near zero when all is well; ManagedAgentsClaimedNotAcknowledged "
             f"fires after {t.PENDING_FOR} above it, if the oldest item is older than {t.PENDING_AGE_S} s.",
             Query(f"sum({gauge(m.QUEUE_PENDING)})", "claimed"),
             steps=ANY_IS_ODD,
+            links=[_to_rows(NOT_ACKNOWLEDGED)],
+            width=10,
+            height=3,
         ),
     ]
 
 
-def _serving() -> list[Panel]:
-    return [
-        stat(
-            "Polling",
-            "Workers that asked for work in the last 30 seconds. A busy worker does not ask; unknown means that the API does not say.",
-            Query(f"sum({gauge(m.WORKERS_POLLING)})", "workers polling"),
-        ),
-        stat(
-            "Without workers",
-            "Environments in which work waits, nobody polls and no active item has a fresh heartbeat: what "
-            "ManagedAgentsNobodyPolling fires for.",
-            Query(or_zero(f"count({NOBODY_SERVES})", gauge(m.QUEUE_DEPTH)), "environments"),
-            steps=ANY_IS_BAD,
-        ),
-        stat(
-            "Unreadable",
-            "Environments whose queue cannot be read. Their numbers are missing from everything else here.",
-            Query(or_zero(f"count({gauge(m.UP)} == 0)", gauge(m.UP)), "environments"),
-            steps=ANY_IS_BAD,
-            links=[TO_EXPORTER],
-        ),
-    ]
+def longest_wait_now(description: str, links: Sequence[Json], *, width: int) -> Panel:
+    """Ask once for each colour, and have one of them answer: where orange and red begin is each environment's own."""
+    longest = f"max({gauge(m.QUEUE_OLDEST_AGE)}) / 60"
+    late, very_late = (f"count({waiting})" for waiting in (WAITS_LONG, WAITS_CRITICALLY_LONG))
+    begins = (
+        f" Orange and red begin where ManagedAgentsBacklogAgeing does, at {t.WAIT_WARNING_OBJECTIVES:g} and "
+        f"{t.WAIT_CRITICAL_OBJECTIVES:g} times an environment's own objective."
+    )
+    return stat(
+        "Longest wait",
+        description + begins,
+        Query(f"{longest} unless on () {late}", "in time"),
+        Query(f"{longest} and on () {late} unless on () {very_late}", "late"),
+        Query(f"{longest} and on () {very_late}", "very late"),
+        unit=MINUTES,
+        overrides=[painted("in time", "green"), painted("late", "orange"), painted("very late", "red")],
+        links=links,
+        width=width,
+        height=3,
+    )
+
+
+def _to_rows(rows: str) -> Json:
+    kept = "&".join(f"${{{name}:queryparam}}" for name in ("job", "instance", "environment_name", "datasource"))
+    return {
+        "title": f"In the table: {rows}",
+        "url": f"/d/{UID}?var-show={quote(rows)}&{kept}&${{__url_time_range}}",
+        "targetBlank": False,
+    }
 
 
 def _environments() -> Panel:
+    oldest = gauge(m.QUEUE_OLDEST_AGE)
+    short_by = f"({recorded(r.SHORT_BY)} or 0 * {recorded(r.NEEDED)}) and {gauge(m.UP)} == 1"
     columns = (
-        Column(heading="Environment", label="environment_name", links=[TO_ENVIRONMENT, TO_ITEMS], width=170),
-        Column(heading="Trouble", query=Query(in_trouble(), table=True), mappings=[TROUBLE], width=105),
-        WHY,
+        Column(heading="Environment", label="environment_name", links=[TO_ENVIRONMENT, TO_ITEMS], width=150),
         Column(
-            heading="Workers", label="worker_mode", query=Query(described(m.UP, "worker_mode"), table=True), width=95
+            heading="Trouble",
+            query=Query(narrowed(in_trouble(), "show", ROWS), table=True),
+            mappings=[TROUBLE],
+            width=95,
         ),
+        replace(WHY, links=[TO_EXPORTER]),
         Column(heading="Waiting", query=Query(gauge(m.QUEUE_DEPTH), table=True)),
-        Column(heading="Oldest", query=Query(gauge(m.QUEUE_OLDEST_AGE), table=True), unit="s", decimals=1),
-        Column(heading="Claimed", query=Query(gauge(m.QUEUE_PENDING), table=True), steps=ANY_IS_ODD),
-        Column(heading="Polling", query=Query(gauge(m.WORKERS_POLLING), table=True)),
-        Column(heading="Busy", query=Query(BUSY, table=True)),
+        Column(heading="Longest wait", query=Query(f"{oldest} / 60", table=True), unit=MINUTES),
+        Column(heading="Of objective", query=Query(of_objective(oldest), table=True), unit=TIMES, steps=WAIT_STEPS),
+        Column(heading="Short by", query=Query(short_by, table=True), steps=ANY_IS_ODD),
+        Column(heading="Workers polling", query=Query(gauge(m.WORKERS_POLLING), table=True)),
+        Column(heading="Workers busy", query=Query(BUSY, table=True)),
+        Column(heading="Not acknowledged", query=Query(gauge(m.QUEUE_PENDING), table=True), steps=ANY_IS_ODD),
         Column(
-            heading="Short by",
-            query=Query(f"({recorded(r.SHORT_BY)} or 0 * {recorded(r.NEEDED)}) and {gauge(m.UP)} == 1", table=True),
-            steps=ANY_IS_ODD,
+            heading="Heartbeats overdue", query=Query(gauge(m.WORK_HEARTBEAT_OVERDUE), table=True), steps=ANY_IS_ODD
         ),
-        Column(heading="Overdue", query=Query(gauge(m.WORK_HEARTBEAT_OVERDUE), table=True), steps=ANY_IS_ODD),
         Column(
             heading="Data age",
             query=Query(gauge(m.DATA_AGE, 'source="stats"'), table=True),
@@ -196,16 +276,21 @@ def _environments() -> Panel:
             steps=DATA_AGE_STEPS,
             decimals=0,
         ),
+        Column(heading="Worker mode", label="worker_mode", query=Query(described(m.UP, "worker_mode"), table=True)),
     )
     return table(
-        "Environments",
-        "Every environment as it is now, those in trouble first: unreadable, critical and waits long as the alerts say it, items hang. Claimed: not yet acknowledged. Oldest: the longest wait. Busy: active items with a fresh heartbeat. Overdue: active items without one. "
-        "Short by: workers that are missing. Data age: how long ago it was read. Unknown is not zero. The name leads to the environment's own dashboard and to its live items.",
+        "Environments: $show",
+        "Every chosen environment as it is now, those in trouble first: unreadable, critical and waits long as the alerts say it, items hang. "
+        "Table, above the panels, narrows it, and so does a click on a number above. Of objective: the longest wait in multiples of the environment's own "
+        "objective. Workers busy: active items with a fresh heartbeat. Not acknowledged: claimed, and not yet acknowledged. Heartbeats overdue: active items "
+        "without a fresh one. Data age: how long ago it was read. Unknown is not zero. The name leads to the environment's own dashboard and to its live items.",
         columns,
         width=24,
         height=11,
         sort_by="Trouble",
         descending=True,
+        no_value="none",
+        only_with="Trouble",
     )
 
 

@@ -8,6 +8,8 @@ from dashboards import thresholds as t
 from exporter.metrics import catalogue as m
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dashboards.recordings import Recording
     from exporter.metrics.catalogue import Metric
 
@@ -98,19 +100,34 @@ def or_zero(counted: str, known: str) -> str:
     return f"{counted} or 0 * count({known})"
 
 
+def of_objective(seconds: str) -> str:
+    """Divide by the environment's own wait objective; by the alerts' number where that is not known."""
+    known = f"{gauge(m.WORK_WAIT_OBJECTIVE)} or 0 * {gauge(m.UP)} + {t.WAIT_OBJECTIVE_S}"
+    return f"({seconds}) / on ({ENVIRONMENT}) ({known})"
+
+
+def narrowed(expr: str, variable: str, environments_by_word: Mapping[str, str]) -> str:
+    """Keep the environments that the dashboard's variable has a word for.
+
+    Every environment gets the words that hold for it as a label, and the one that equals the variable is left over:
+    `… and on (…) (label_replace(depth > 0, "show", "waiting", …) and on (show) label_replace(vector(1), "show", "$show", …))`.
+    """
+    worded = " or ".join(
+        f'label_replace({environments}, "{variable}", "{word}", "", "")'
+        for word, environments in environments_by_word.items()
+    )
+    wanted = f'label_replace(vector(1), "{variable}", "${variable}", "", "")'
+    return f"({expr}) and on ({ENVIRONMENT}) (({worded}) and on ({variable}) {wanted})"
+
+
 def in_trouble() -> str:
     """Give every environment the number of its worst trouble, as the alerts see it; the first that applies."""
-    oldest, objective = gauge(m.QUEUE_OLDEST_AGE), gauge(m.WORK_WAIT_OBJECTIVE)
     starting = once(chosen(m.WORK_OLDEST_AGE, 'state="starting"'))
-
-    def limit(objectives: float, seconds: float) -> str:
-        return f"({objectives} * {objective} or 0 * {oldest} + {seconds})"
-
     found = (
         f"0 * ({gauge(m.UP)} == 0) + 4",
         f"0 * ({NOBODY_SERVES}) + 3",
-        f"0 * ({oldest} > {limit(t.WAIT_CRITICAL_OBJECTIVES, t.WAIT_CRITICAL_S)}) + 3",
-        f"0 * ({oldest} > {limit(t.WAIT_WARNING_OBJECTIVES, t.WAIT_WARNING_S)}) + 2",
+        f"0 * ({WAITS_CRITICALLY_LONG}) + 3",
+        f"0 * ({WAITS_LONG}) + 2",
         f"0 * ({starting} > {t.STARTING_S}) + 1",
         f"0 * ({gauge(m.WORK_HEARTBEAT_OVERDUE)} > 0) + 1",
         f"0 * {gauge(m.UP)}",
@@ -118,6 +135,14 @@ def in_trouble() -> str:
     return " or ".join(found)
 
 
+def _waits_longer(objectives: float, seconds: float) -> str:
+    """Choose the environments whose oldest item waits longer, as the alerts do: in seconds where the objective is not known."""
+    oldest = gauge(m.QUEUE_OLDEST_AGE)
+    return f"{oldest} > ({objectives} * {gauge(m.WORK_WAIT_OBJECTIVE)} or 0 * {oldest} + {seconds})"
+
+
+WAITS_LONG: Final = _waits_longer(t.WAIT_WARNING_OBJECTIVES, t.WAIT_WARNING_S)
+WAITS_CRITICALLY_LONG: Final = _waits_longer(t.WAIT_CRITICAL_OBJECTIVES, t.WAIT_CRITICAL_S)
 # Active, with a fresh heartbeat.
 BUSY: Final = gauge(m.WORK_ITEMS, 'state="active"') + " - " + gauge(m.WORK_HEARTBEAT_OVERDUE)
 # As the alert says it.

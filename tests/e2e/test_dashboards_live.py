@@ -14,7 +14,7 @@ from exporter.simulator.fleet import CLOUD_ENVIRONMENT_ID
 from tests.ample import AMPLE_S
 from tests.exported import exporter_process, write_config
 from tests.prometheus_server import Prometheus, prometheus_server, scrape_config
-from tests.shipped.panel_queries import DASHBOARDS, EMPTY_WHEN_WELL, ROOT, PanelQuery, panel_queries
+from tests.shipped.panel_queries import DASHBOARDS, EMPTY_WHEN_WELL, FLEET, ROOT, PanelQuery, panel_queries
 from tests.shipped.shortened_rules import shortened_rules
 from tests.simulated import running
 
@@ -54,12 +54,17 @@ def test_every_query_of_every_panel_returns_data(tmp_path: Path) -> None:
             assert_all_have_data(prometheus, [query for query in queries if query.place not in EMPTY_WHEN_WELL])
             for name in DASHBOARDS:
                 assert_variables_have_values(prometheus, name)
+            for board in ("overview", "environment"):
+                assert_one_answers(
+                    prometheus, [query for query in queries if query.place[:2] == (board, "Longest wait")]
+                )
+            assert_numbers_are_those_of_their_rows(prometheus, queries)
             assert not prometheus.complaints()
 
 
 # By dashboard, panel and query: what speaks only while something cannot be read.
 FILLED_BY_FAILURES = {
-    ("overview", "Environments", "B"),
+    ("overview", FLEET, "B"),
     ("overview", "Items by state", "B"),
     ("exporter", "Environments", "B"),
     ("exporter", "Failures by reason", "A"),
@@ -87,13 +92,33 @@ def test_what_can_be_read_is_shown_while_half_of_the_environments_can_not(tmp_pa
                     simulator.call(fleet.advance, time.time())
 
                 assert_all_have_data(prometheus, queries, live)
-                (trouble,) = (each for each in queries if each.place == ("overview", "Environments", "A"))
+                (trouble,) = (each for each in queries if each.place == ("overview", FLEET, "A"))
                 worst = sorted(
                     float(series["value"][1])
                     for series in prometheus.query(trouble.filled_in(rate_interval=RATE_INTERVAL))
                 )
                 assert (len(worst), worst[-3:]) == (6, [4, 4, 4])
                 assert worst[2] < 4
+                unreadable = {each["id"] for each in theirs[1::2]}
+                narrowed = trouble.filled_in(rate_interval=RATE_INTERVAL, show="unreadable")
+                assert {series["metric"]["environment_id"] for series in prometheus.query(narrowed)} == unreadable
+                assert_numbers_are_those_of_their_rows(prometheus, queries)
+
+
+def assert_one_answers(prometheus: Prometheus, queries: list[PanelQuery]) -> None:
+    """At one instant, whatever the demo is doing then."""
+    counts = (f"(count({query.filled_in(rate_interval=RATE_INTERVAL)}) or vector(0))" for query in queries)
+    assert [series["value"][1] for series in prometheus.query(" + ".join(counts))] == ["1"]
+
+
+def assert_numbers_are_those_of_their_rows(prometheus: Prometheus, queries: list[PanelQuery]) -> None:
+    """Compare with the rows that the number's link leads to, at one instant."""
+    by_place = {query.place: query for query in queries}
+    table = by_place["overview", FLEET, "A"]
+    for title, rows in (("In trouble", "in trouble"), ("Unreadable", "unreadable"), ("No workers", "without workers")):
+        number = by_place["overview", title, "A"].filled_in(rate_interval=RATE_INTERVAL)
+        shown = f"(count({table.filled_in(rate_interval=RATE_INTERVAL, show=rows)}) or vector(0))"
+        assert [series["value"][1] for series in prometheus.query(f"sum({number}) - {shown}")] == ["0"], title
 
 
 def assert_variables_have_values(prometheus: Prometheus, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
@@ -22,14 +23,16 @@ class PanelQuery:
     def place(self) -> tuple[str, str, str]:
         return self.dashboard, self.panel, self.ref
 
-    def filled_in(self, *, rate_interval: str) -> str:
-        """Put in what Grafana would, with All chosen everywhere."""
+    def filled_in(self, *, rate_interval: str, show: str = "all") -> str:
+        """Put in what Grafana would, with All chosen everywhere; `show` narrows the table of environments."""
         expr = self.expr.replace("$__rate_interval", rate_interval).replace("$__range", "10m")
         for variable in ("job", "instance", "environment_name"):
             expr = expr.replace(f'"${variable}"', '".+"')
-        return expr
+        return expr.replace('"$show"', f'"{show}"')
 
 
+FLEET: Final = "Environments: $show"
+_LATE: Final = "one of three answers, in the colour of how late the latest is"
 _NO_FAILURE: Final = "no read fails; only reasons that occurred are drawn"
 _FEW: Final = "there are no others: ten environments are drawn, and the demo has six"
 _NO_HISTORY: Final = "the demo has run for less than a day, or a week"
@@ -39,7 +42,8 @@ _NOT_SHORT: Final = (
 _NO_DISCOVERY: Final = "the demo's environments are configured, not discovered"
 # By dashboard, panel and query: empty in a demo that has just begun and whose exporter is well.
 EMPTY_WHEN_WELL: Final = {
-    ("overview", "Environments", "B"): _NO_FAILURE,
+    ("overview", FLEET, "B"): _NO_FAILURE,
+    **{(board, "Longest wait", ref): _LATE for board in ("overview", "environment") for ref in "ABC"},
     ("overview", "Backlog", "B"): _FEW,
     ("overview", "Workers polling", "B"): _FEW,
     ("overview", "Items by state", "B"): "no environment is left out: every list is read",
@@ -75,7 +79,8 @@ def summary_table() -> str:
     for name in DASHBOARDS:
         asked = [query for query in queries if query.dashboard == name]
         empty = [query for query in asked if query.place in EMPTY_WHEN_WELL]
-        why = "; ".join(f"*{query.panel}* {query.ref}: {EMPTY_WHEN_WELL[query.place]}" for query in empty)
+        reasons = groupby(empty, lambda query: (query.panel, EMPTY_WHEN_WELL[query.place]))
+        why = "; ".join(f"*{panel}* {', '.join(q.ref for q in those)}: {reason}" for (panel, reason), those in reasons)
         rows.append(f"| {name} | {panel_count(name)} | {len(asked)} | {len(empty)} | {why} |")
     panels = sum(panel_count(name) for name in DASHBOARDS)
     rows.append(f"| together | {panels} | {len(queries)} | {len(EMPTY_WHEN_WELL)} | |")

@@ -10,6 +10,7 @@ from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -39,6 +40,8 @@ UNITS = {
     "suffix:/min",
     "suffix:s",
     "suffix:min",
+    "suffix:workers",
+    "suffix:×",  # noqa: RUF001 - the sign of multiplication is meant
     "locale",
     "string",
 }
@@ -166,7 +169,7 @@ def test_panels_lie_within_the_grid_and_do_not_overlap(board: Json) -> None:
 
 def test_template_rules(board: Json) -> None:
     """template-datasource, template-job, template-instance, template-label-promql and template-on-time-change-reload."""
-    datasource, *others = board["templating"]["list"]
+    datasource, *others = (v for v in board["templating"]["list"] if v["type"] != "custom")
     assert (datasource["name"], datasource["label"], datasource["type"], datasource["query"]) == (
         "datasource",
         "Data source",
@@ -315,20 +318,23 @@ def test_colours_and_lines_begin_where_the_alerts_do() -> None:
     old = [t.DATA_AGE_S]
     overview, environment, exporter = (steps_of(json.loads(path.read_text())) for path in FILES.values())
     assert overview == {
-        "Claimed": [1],
-        "Without workers": [1],
+        "In trouble": [1],
         "Unreadable": [1],
-        "Environments/Claimed": [1],
-        "Environments/Overdue": [1],
-        "Environments/Data age": old,
-        "Environments/Short by": [1],
+        "No workers": [1],
+        "Short of": [1],
+        "Claimed, not acknowledged": [1],
+        "Environments: $show/Of objective": [t.WAIT_WARNING_OBJECTIVES, t.WAIT_CRITICAL_OBJECTIVES],
+        "Environments: $show/Not acknowledged": [1],
+        "Environments: $show/Heartbeats overdue": [1],
+        "Environments: $show/Data age": old,
+        "Environments: $show/Short by": [1],
         "Taken in time, last hour": [t.OBJECTIVE_SHARE],
     }
     assert environment == {
         "Taken in time": [t.OBJECTIVE_SHARE],
         "Burn rate": [t.SLOW_BURN, t.FAST_BURN],
-        "Claimed": [1],
-        "Overdue": [1],
+        "Claimed, not acknowledged": [1],
+        "Heartbeats overdue": [1],
         "Longest starting": [seconds / 60 for seconds in limits("StuckStarting")],
         "Longest stopping": [seconds / 60 for seconds in limits("StuckStopping")],
         "Age of the numbers": old,
@@ -338,7 +344,7 @@ def test_colours_and_lines_begin_where_the_alerts_do() -> None:
         "Failed reads": [t.ERROR_RATIO],
         "Budget left": [0.01, t.BUDGET_LEFT_RATIO],
         "429 wait": [1],
-        "Environments/Stats read": old,
+        "Environments/Stats age": old,
         "Age of stats": old,
     }
 
@@ -350,6 +356,72 @@ def test_what_waits_too_long_is_drawn_where_the_alerts_begin() -> None:
         drawn = {target["legendFormat"]: target["expr"] for target in panel["targets"]}
         for legend, factor in (("warning", t.WAIT_WARNING_OBJECTIVES), ("critical", t.WAIT_CRITICAL_OBJECTIVES)):
             assert f"{factor / 60:.10g} * max({objective}" in drawn[f"{legend} above"]
+
+
+def test_the_longest_wait_is_coloured_by_each_environments_own_objective() -> None:
+    """Of three queries one answers, and its colour is that of the alert."""
+    for name in ("overview", "environment"):
+        (panel,) = (p for p in panels(json.loads(FILES[name].read_text())) if p["title"] == "Longest wait")
+        colour = {
+            o["matcher"]["options"]: o["properties"][0]["value"]["fixedColor"]
+            for o in panel["fieldConfig"]["overrides"]
+        }
+        assert colour == {"in time": "green", "late": "orange", "very late": "red"}
+        exprs = {target["legendFormat"]: target["expr"] for target in panel["targets"]}
+        late, very_late = f"({t.WAIT_WARNING_OBJECTIVES} * ", f"({t.WAIT_CRITICAL_OBJECTIVES} * "
+        assert {legend: (late in expr, very_late in expr) for legend, expr in exprs.items()} == {
+            "in time": (True, False),
+            "late": (True, True),
+            "very late": (False, True),
+        }
+
+
+def test_numbers_of_the_overview_lead_to_the_rows_that_they_count() -> None:
+    board = json.loads(FILES["overview"].read_text())
+    (show,) = (v for v in board["templating"]["list"] if v["type"] == "custom")
+    words = show["query"].split(", ")
+    assert (show["name"], show["current"]["value"], words) == ("show", "all", [o["value"] for o in show["options"]])
+    found = {}
+    for panel in panels(board):
+        for link in panel["fieldConfig"]["defaults"].get("links", []):
+            address, _, variables = link["url"].partition("?")
+            chosen, kept = variables.split("&", 1)
+            assert address == "/d/managed-agents-overview"
+            assert kept == (
+                "${job:queryparam}&${instance:queryparam}&${environment_name:queryparam}&${datasource:queryparam}&${__url_time_range}"
+            )
+            found[panel["title"]] = unquote(chosen.removeprefix("var-show="))
+    assert found == {
+        "In trouble": "in trouble",
+        "Unreadable": "unreadable",
+        "No workers": "without workers",
+        "Short of": "short of workers",
+        "Waiting": "with waiting work",
+        "Longest wait": "with waiting work",
+        "Claimed, not acknowledged": "not acknowledged",
+    }
+    assert set(words) == {"all", *found.values()}
+
+
+def test_the_table_of_the_fleet_has_the_chosen_rows_alone() -> None:
+    """One query knows which; rows without its number are left out."""
+    board = json.loads(FILES["overview"].read_text())
+    (table,) = (p for p in panels(board) if p["title"] == "Environments: $show")
+    assert [target["refId"] for target in table["targets"] if "$show" in target["expr"]] == ["A"]
+    assert table["transformations"][-1] == {
+        "id": "filterByValue",
+        "options": {
+            "filters": [{"fieldName": "Trouble", "config": {"id": "isNotNull", "options": {}}}],
+            "match": "all",
+            "type": "include",
+        },
+    }
+    organized = next(each for each in table["transformations"] if each["id"] == "organize")
+    assert organized["options"]["renameByName"]["Value #A"] == "Trouble"
+    (show,) = (v for v in board["templating"]["list"] if v["type"] == "custom")
+    assert re.findall(r'label_replace\([^v].+?, "show", "([^$"]+)", "", ""\)', table["targets"][0]["expr"]) == show[
+        "query"
+    ].split(", ")
 
 
 def test_an_environment_keeps_its_colour_and_none_has_a_thresholds() -> None:
