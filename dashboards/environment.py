@@ -34,6 +34,7 @@ from dashboards.overview import (
     BY_STATE,
     DATA_AGE_STEPS,
     IN_TIME_STEPS,
+    STARTING_STEPS,
     longest_wait,
     longest_wait_now,
 )
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from dashboards.grafana import Json, Steps
     from exporter.metrics.catalogue import Metric
 
-STARTING_STEPS: Final[Steps] = (("orange", t.STARTING_S / 60),)
 STOPPING_STEPS: Final[Steps] = (("orange", t.STOPPING_S / 60),)
 OUTCOMES: Final = [painted("ran", "green"), painted("never_started", "red"), painted("never_acknowledged", "yellow")]
 READ_ME: Final = f"""\
@@ -120,7 +120,6 @@ def _number(  # noqa: PLR0913 - a panel has that many sides
         steps=steps,
         links=[_to_items(items)] if items else (),
         width=width,
-        height=3,
     )
 
 
@@ -146,7 +145,6 @@ def _depth_and_workers() -> Panel:
             Query(_earlier("1w"), "waiting last week (right)"),
         ],
         overrides=[painted("polling", "blue"), painted("busy", "green"), *_WAITING],
-        width=12,
     )
 
 
@@ -178,7 +176,6 @@ def _capacity() -> Panel:
             painted("polling", "blue"),
             painted("short by", "red"),
         ],
-        width=12,
         fractions=True,
     )
 
@@ -190,7 +187,6 @@ def _utilisation() -> Panel:
         "counts as both, so with sessions of seconds the true share is higher.",
         [Query(recorded(r.UTILISATION), "utilisation")],
         unit="percentunit",
-        width=12,
     )
 
 
@@ -203,6 +199,7 @@ def _objective() -> list[Panel]:
             f"Share of items acknowledged within the environment's objective. {t.OBJECTIVE_SHARE:.0%} is the aim.",
             [Query(recorded(rule), window) for rule, window in shares],
             unit="percentunit",
+            width=8,
             steps=IN_TIME_STEPS,
             overrides=[painted("1 h", "light-blue"), painted("1 d", "blue"), painted("30 d", "purple")],
         ),
@@ -211,6 +208,7 @@ def _objective() -> list[Panel]:
             "What is left of the late items that 30 days allow. Below zero the objective is missed.",
             [Query(recorded(r.BUDGET_LEFT), "left")],
             unit="percentunit",
+            width=8,
             from_zero=False,
         ),
         graph(
@@ -219,6 +217,7 @@ def _objective() -> list[Panel]:
             [Query(f"{recorded(rule)} / {1 - t.OBJECTIVE_SHARE:.10g}", window) for rule, window in burns],
             steps=(("orange", t.SLOW_BURN), ("red", t.FAST_BURN)),
             overrides=[painted("1 h", "light-blue"), painted("6 h", "purple")],
+            width=8,
             fractions=True,
         ),
     ]
@@ -232,7 +231,6 @@ def _items() -> Panel:
         [Query(f"sum by (state) ({gauge(m.WORK_ITEMS, live, 'state')})", "{{state}}")],
         stacked=True,
         overrides=BY_STATE,
-        width=12,
     )
 
 
@@ -260,7 +258,7 @@ def _ages() -> list[Panel]:
         return f"{gauge(m.WORK_OLDEST_AGE, matcher)} / 60"
 
     return [
-        graph(f"Longest {state}", description, [Query(since(state), NAMED)], unit=MINUTES, steps=steps[state])
+        graph(f"Longest {state}", description, [Query(since(state), NAMED)], unit=MINUTES, steps=steps[state], width=8)
         for state, description in texts.items()
     ]
 
@@ -304,7 +302,6 @@ def _duration(title: str, description: str, metric: Metric, in_minutes: bool) ->
             painted("mean", "green"),
             dashed("objective", "orange"),
         ],
-        width=12,
         interval="1m",
         fractions=True,
     )
@@ -323,7 +320,6 @@ def _throughput() -> Panel:
         ],
         overrides=[painted("created", "blue"), painted("finished", "green")],
         unit=PER_MINUTE,
-        width=12,
         interval="1m",
     )
 
@@ -337,7 +333,6 @@ def _outcomes() -> Panel:
         unit=PER_MINUTE,
         stacked=True,
         overrides=OUTCOMES,
-        width=12,
         interval="1m",
     )
 
@@ -348,14 +343,12 @@ def _heartbeats() -> list[Panel]:
             "Overdue heartbeats",
             "Active items whose latest heartbeat is older than work.heartbeat_overdue. Their leases are about to lapse.",
             [Query(gauge(m.WORK_HEARTBEAT_OVERDUE), NAMED)],
-            width=12,
         ),
         graph(
             "Oldest heartbeat",
             "Age of the oldest latest heartbeat among active items.",
             [Query(gauge(m.WORK_HEARTBEAT_OLDEST_AGE), NAMED)],
             unit=SECONDS,
-            width=12,
         ),
     ]
 
@@ -368,7 +361,6 @@ def _ages_of_numbers() -> Panel:
         unit=SECONDS,
         steps=DATA_AGE_STEPS,
         overrides=BY_SOURCE,
-        width=12,
     )
 
 
@@ -379,5 +371,4 @@ def _readable() -> Panel:
         [Query(gauge(m.UP), "stats"), Query(gauge(m.LIST_UP), "list")],
         unit="bool_yes_no",
         overrides=BY_SOURCE,
-        width=12,
     )

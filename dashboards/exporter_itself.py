@@ -20,6 +20,7 @@ from dashboards.grafana import (
     dashboard,
     graph,
     painted,
+    painted_like,
     stat,
     table,
     variables,
@@ -51,8 +52,8 @@ def exporter_itself() -> Json:
         rows=(
             Row("", [*_well(), *_restrained()]),
             Row("", [firing_alerts(OF_THE_EXPORTER, width=12, height=7, with_environment=False), _workspaces()]),
-            Row("Reading", [_environments(), _age("stats"), _age("list"), _read_duration()]),
-            Row("Calls to the API", [_calls(), _errors(), _latency()]),
+            Row("Reading", [_environments(), _age("stats"), _age("list")]),
+            Row("Calls to the API", [_calls(), _errors(), _latency(), _read_duration()]),
             Row("Budget", [_budget(), _throttled(), _waiting_out()]),
             Row("Process", _process()),
         ),
@@ -131,7 +132,12 @@ def _environments() -> Panel:
     columns = (
         Column(heading="Environment", label="environment_name", links=[TO_ENVIRONMENT], width=150),
         Column(heading="From", label="origin"),
-        Column(heading="Stats readable", query=Query(described(m.UP, "origin"), table=True), mappings=[YES_OR_NO]),
+        Column(
+            heading="Stats readable",
+            query=Query(described(m.UP, "origin"), table=True),
+            mappings=[YES_OR_NO],
+            width=135,
+        ),
         WHY,
         Column(heading="List readable", query=Query(gauge(m.LIST_UP), table=True), mappings=[YES_OR_NO]),
         Column(
@@ -147,11 +153,11 @@ def _environments() -> Panel:
     )
     return table(
         "Environments",
-        "Whether each environment's statistics and listing are current, how long ago they were read, and how long that took.",
+        "What cannot be read comes first. Whether each environment's statistics and listing are current, how long ago they were read, and how long that took.",
         columns,
         width=24,
         height=9,
-        sort_by="Environment",
+        sort_by="Stats readable",
     )
 
 
@@ -260,6 +266,11 @@ def _budget() -> Panel:
             Query(_rate(m.API_REQUESTS, by="instance"), "sent, {{instance}}"),
         ],
         unit=COUNT,
+        overrides=[
+            painted_like(f"/^{kind}, /", colour)
+            for kind, colour in (("limit", "purple"), ("left", "green"), ("sent", "blue"))
+        ],
+        width=24,
     )
 
 

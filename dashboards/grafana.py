@@ -201,8 +201,7 @@ def stat(  # noqa: PLR0913 - a panel has that many sides
     base: str = "green",
     links: Sequence[Json] = (),
     overrides: Sequence[Json] = (),
-    width: int = 4,
-    height: int = 4,
+    width: int = 8,
 ) -> Panel:
     """Of several queries one answers."""
     defaults: Json = {
@@ -223,7 +222,7 @@ def stat(  # noqa: PLR0913 - a panel has that many sides
         description=description,
         queries=[replace(each, instant=True) for each in queries],
         width=width,
-        height=height,
+        height=3,
         defaults=defaults,
         overrides=overrides,
         options={**_STAT_OPTIONS, "textMode": shows},
@@ -237,7 +236,7 @@ def graph(  # noqa: PLR0913 - a panel has that many sides
     *,
     unit: str = COUNT,
     steps: Steps = NO_STEPS,
-    width: int = 8,
+    width: int = 12,
     stacked: bool = False,
     overrides: Sequence[Json] = (),
     interval: str = "",
@@ -487,7 +486,7 @@ def _column_override(column: Column) -> Json:
     if column.width:
         properties.append({"id": "custom.width", "value": column.width})
     else:
-        properties.append({"id": "custom.minWidth", "value": max(_NARROWEST, 15 * len(column.heading) // 2 + 18)})
+        properties.append({"id": "custom.minWidth", "value": max(_NARROWEST, 15 * len(column.heading) // 2 + 20)})
     decimals = _DECIMALS.get(column.unit) if column.decimals is None and not column.label else column.decimals
     if decimals is not None:
         properties.append({"id": "decimals", "value": decimals})

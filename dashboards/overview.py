@@ -64,6 +64,8 @@ UID: Final = "managed-agents-overview"
 # In multiples of each environment's own objective, as the alerts count.
 WAIT_STEPS: Final[Steps] = (("orange", t.WAIT_WARNING_OBJECTIVES), ("red", t.WAIT_CRITICAL_OBJECTIVES))
 IN_TIME_STEPS: Final[Steps] = (("green", t.OBJECTIVE_SHARE),)
+STARTING: Final = 'state="starting"'
+STARTING_STEPS: Final[Steps] = (("orange", t.STARTING_S / 60),)
 DATA_AGE_STEPS: Final[Steps] = (("orange", t.DATA_AGE_S),)
 ANY_IS_BAD: Final[Steps] = (("red", 1),)
 ANY_IS_ODD: Final[Steps] = (("orange", 1),)
@@ -178,14 +180,13 @@ def _environments_that() -> list[Panel]:
             steps=ANY_IS_ODD,
             links=[_to_rows(SHORT_OF_WORKERS)],
             width=6,
-            height=3,
         ),
     ]
 
 
 def _number_of(title: str, description: str, rows: str, *, known: str) -> Panel:
     counted = Query(or_zero(f"count({ROWS[rows]})", known), "environments")
-    return stat(title, description, counted, steps=ANY_IS_BAD, links=[_to_rows(rows)], width=6, height=3)
+    return stat(title, description, counted, steps=ANY_IS_BAD, links=[_to_rows(rows)], width=6)
 
 
 def _items() -> list[Panel]:
@@ -196,7 +197,6 @@ def _items() -> list[Panel]:
             Query(f"sum({gauge(m.QUEUE_DEPTH)})", "waiting"),
             links=[_to_rows(WAITING)],
             width=7,
-            height=3,
         ),
         longest_wait_now(
             "Age of the oldest item that waits, or is claimed and not acknowledged, in any chosen environment.",
@@ -211,7 +211,6 @@ def _items() -> list[Panel]:
             steps=ANY_IS_ODD,
             links=[_to_rows(NOT_ACKNOWLEDGED)],
             width=10,
-            height=3,
         ),
     ]
 
@@ -234,7 +233,6 @@ def longest_wait_now(description: str, links: Sequence[Json], *, width: int) -> 
         overrides=[painted("in time", "green"), painted("late", "orange"), painted("very late", "red")],
         links=links,
         width=width,
-        height=3,
     )
 
 
@@ -263,12 +261,18 @@ def _environments() -> Panel:
         Column(heading="Longest wait", query=Query(f"{oldest} / 60", table=True), unit=MINUTES),
         Column(heading="Of objective", query=Query(of_objective(oldest), table=True), unit=TIMES, steps=WAIT_STEPS),
         Column(heading="Short by", query=Query(short_by, table=True), steps=ANY_IS_ODD),
-        Column(heading="Workers polling", query=Query(gauge(m.WORKERS_POLLING), table=True)),
-        Column(heading="Workers busy", query=Query(BUSY, table=True)),
         Column(heading="Not acknowledged", query=Query(gauge(m.QUEUE_PENDING), table=True), steps=ANY_IS_ODD),
+        Column(
+            heading="Longest starting",
+            query=Query(f"{gauge(m.WORK_OLDEST_AGE, STARTING)} / 60", table=True),
+            unit=MINUTES,
+            steps=STARTING_STEPS,
+        ),
         Column(
             heading="Heartbeats overdue", query=Query(gauge(m.WORK_HEARTBEAT_OVERDUE), table=True), steps=ANY_IS_ODD
         ),
+        Column(heading="Workers polling", query=Query(gauge(m.WORKERS_POLLING), table=True)),
+        Column(heading="Workers busy", query=Query(BUSY, table=True)),
         Column(
             heading="Data age",
             query=Query(gauge(m.DATA_AGE, 'source="stats"'), table=True),
@@ -282,11 +286,11 @@ def _environments() -> Panel:
         "Environments: $show",
         "Every chosen environment as it is now, those in trouble first: unreadable, critical and waits long as the alerts say it, items hang. "
         "Table, above the panels, narrows it, and so does a click on a number above. Of objective: the longest wait in multiples of the environment's own "
-        "objective. Workers busy: active items with a fresh heartbeat. Not acknowledged: claimed, and not yet acknowledged. Heartbeats overdue: active items "
+        "objective. Workers busy: active items with a fresh heartbeat. Not acknowledged: claimed, and not yet acknowledged. Longest starting: acknowledged so long ago, and no heartbeat yet. Heartbeats overdue: active items "
         "without a fresh one. Data age: how long ago it was read. Unknown is not zero. The name leads to the environment's own dashboard and to its live items.",
         columns,
         width=24,
-        height=11,
+        height=12,
         sort_by="Trouble",
         descending=True,
         no_value="none",
@@ -301,7 +305,6 @@ def _backlog() -> Panel:
         f"{t.BACKLOG_GROWTH_WINDOW}. A gap is a time at which the number was unknown.",
         [Query(top(m.QUEUE_DEPTH), NAMED), Query(the_others(m.QUEUE_DEPTH), OTHERS)],
         overrides=[on_the_right(OTHERS, "text")],
-        width=12,
         many=True,
     )
 
@@ -329,7 +332,6 @@ def longest_wait(*, many: bool = False) -> Panel:
             dashed("warning above", "orange"),
             dashed("critical above", "red"),
         ],
-        width=12,
         many=many,
     )
 
@@ -339,7 +341,6 @@ def _short() -> Panel:
         "Short by",
         "Workers that are missing while work waits: arrivals times the time per item, less the busy ones. Empty while no fleet is short.",
         [Query(worst(r.SHORT_BY), NAMED)],
-        width=12,
         many=True,
         no_value="none is short",
     )
@@ -352,7 +353,6 @@ def _in_time() -> Panel:
         [Query(worst(r.IN_TIME_SHARE_1H, high_is_bad=False), NAMED)],
         unit="percentunit",
         steps=IN_TIME_STEPS,
-        width=12,
         many=True,
         no_value="nothing was acknowledged",
     )
@@ -381,7 +381,6 @@ def _workers_polling() -> Panel:
         "half a minute. A gap means that the API does not say.",
         [Query(top(m.WORKERS_POLLING), NAMED), Query(the_others(m.WORKERS_POLLING), OTHERS)],
         overrides=[on_the_right(OTHERS, "text")],
-        width=12,
         many=True,
     )
 
@@ -397,7 +396,6 @@ def _time_to_claim() -> Panel:
         ],
         unit=MINUTES,
         overrides=[dashed("objective", "orange")],
-        width=12,
         many=True,
         interval="1m",
     )

@@ -285,6 +285,8 @@ def test_the_table_of_the_fleet_begins_with_what_is_in_trouble() -> None:
     table, alerts = (p for p in panels(json.loads(FILES["overview"].read_text())) if p["type"] == "table")
     assert alerts["options"]["sortBy"] == [{"desc": False, "displayName": "Severity"}]
     assert table["options"]["sortBy"] == [{"desc": True, "displayName": "Trouble"}]
+    (read,) = (p for p in panels(json.loads(FILES["exporter"].read_text())) if p["title"] == "Environments")
+    assert read["options"]["sortBy"] == [{"desc": False, "displayName": "Stats readable"}]
 
 
 def test_marks_name_only_what_is_exported(board: Json) -> None:
@@ -325,6 +327,7 @@ def test_colours_and_lines_begin_where_the_alerts_do() -> None:
         "Claimed, not acknowledged": [1],
         "Environments: $show/Of objective": [t.WAIT_WARNING_OBJECTIVES, t.WAIT_CRITICAL_OBJECTIVES],
         "Environments: $show/Not acknowledged": [1],
+        "Environments: $show/Longest starting": [seconds / 60 for seconds in limits("StuckStarting")],
         "Environments: $show/Heartbeats overdue": [1],
         "Environments: $show/Data age": old,
         "Environments: $show/Short by": [1],
