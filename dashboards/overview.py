@@ -167,7 +167,7 @@ def _environments_that() -> list[Panel]:
         ),
         _number_of(
             "No workers",
-            "Environments in which work waits, nobody polls and no active item has a fresh heartbeat: what "
+            f"Environments in which work has waited for more than {t.NOBODY_POLLING_S} s, nobody polls and no active item has a fresh heartbeat: what "
             "ManagedAgentsNobodyPolling fires for.",
             WITHOUT_WORKERS,
             known=gauge(m.QUEUE_DEPTH),

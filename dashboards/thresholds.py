@@ -167,5 +167,8 @@ CLOCK_OFFSET_FOR: Final = "5m"
 DRIFT_WINDOW: Final = "1h"
 DRIFT_FOR: Final = "1m"
 
+# Panels only: work that has just arrived may wake a worker, so nobody is missing yet. The alert waits for longer.
+NOBODY_POLLING_S: Final = 30
+
 # Panels only: below this share of the budget left a panel turns orange. No alert waits for it.
 BUDGET_LEFT_RATIO: Final = 0.2

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # The numbers of the shipped alerts; a test compares them.
 WAIT_WARNING_OBJECTIVES, WAIT_CRITICAL_OBJECTIVES = 2.5, 15
+NOBODY_POLLING_S = 30
 PENDING_S = 60
 STARTING_S, STOPPING_S = 300, 600
 OVERDUE_CRITICAL_ITEMS, OVERDUE_CRITICAL_SHARE = 3, 0.5
@@ -62,7 +63,8 @@ def _of_queue(queue: Queue, snapshot: Snapshot, heartbeat_overdue_s: float) -> I
     stats = queue.stats
     waited_s = None if stats.oldest_queued_at is None else queue.times.server_at - stats.oldest_queued_at
     objectives = None if waited_s is None else waited_s / max(1.0, snapshot.environment.wait_objective_s)
-    if stats.depth and stats.workers_polling == 0:
+    # Work that has just arrived may wake a worker.
+    if stats.depth and stats.workers_polling == 0 and (waited_s is None or waited_s > NOBODY_POLLING_S):
         if snapshot.work is None and snapshot.listing_enabled:
             yield Trouble(Severity.WARNING, "Work waits, and nobody polls; whether all are busy is not known.")
         elif _is_busy(snapshot.work, heartbeat_overdue_s):

@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 
 DOCUMENTATION: Final = "https://github.com/managed-agents-exporter/managed-agents-exporter/tree/main/docs"
 NOT_READ: Final = "No scrape has read it yet, or none was allowed to for longer than scrape.max_age."
-COLUMNS: Final = ("Environment", "State", "Waiting", "Claimed", "Oldest", "Workers polling", "Work listed")
+COLUMNS: Final = (
+    "Environment",
+    "State",
+    "Waiting",
+    "Not acknowledged",
+    "Longest wait",
+    "Workers polling",
+    "Work listed",
+)
 NONE: Final = (
     "None is configured, and discovery has found none. Name some in the configuration file under environments, or let "
     "discovery.enabled find them with an API key."
@@ -127,7 +135,7 @@ def render(status: Status, snapshots: Sequence[Snapshot], view: View, *, wall: f
         tag("nav", *links),
         tag("dl", *_facts(status)),
         *_notes(status),
-        tag("h2", _summary(snapshots)),
+        tag("h2", _summary(rows)),
         *_groups(rows, only, link_base),
         _table([_row(row, status, link_base, wall, monotonic) for row in shown], only),
     )
@@ -182,11 +190,11 @@ def _notes(status: Status) -> Iterator[Markup]:
 # ---- the environments
 
 
-def _summary(snapshots: Sequence[Snapshot]) -> str:
-    if not snapshots:
+def _summary(rows: Sequence[_Row]) -> str:
+    if not rows:
         return "No environments"
-    up = sum(snapshot.queue is not None for snapshot in snapshots)
-    return f"{up:,} of {len(snapshots):,} environments up"
+    fine = sum(row.group == "fine" for row in rows)
+    return f"{fine:,} of {len(rows):,} environments are fine"
 
 
 def _troubles(snapshot: Snapshot, status: Status, monotonic: float) -> tuple[Trouble, ...]:
@@ -243,7 +251,7 @@ def _state(row: _Row, wall: float, monotonic: float) -> Markup:
     if snapshot.queue is not None:
         read = f"read {span(monotonic - snapshot.queue.times.monotonic_at)} ago"
         found = (tag("b", each.sentence, class_=CLASS_BY_SEVERITY[each.severity]) for each in row.troubles)
-        said = "".join(tag("div", each) for each in found) or tag("b", "up", class_="good")
+        said = "".join(tag("div", each) for each in found) or tag("b", "fine", class_="good")
         return Markup(said + tag("small", read))
     if snapshot.queue_problem is None:
         return Markup(tag("b", "no numbers", class_="wait") + tag("small", NOT_READ))

@@ -57,6 +57,7 @@ def test_the_numbers_are_the_alerts() -> None:
     assert trouble.WAIT_WARNING_OBJECTIVES == thresholds.WAIT_WARNING_OBJECTIVES
     assert trouble.WAIT_CRITICAL_OBJECTIVES == thresholds.WAIT_CRITICAL_OBJECTIVES
     assert (trouble.STARTING_S, trouble.STOPPING_S) == (thresholds.STARTING_S, thresholds.STOPPING_S)
+    assert trouble.NOBODY_POLLING_S == thresholds.NOBODY_POLLING_S
     assert trouble.PENDING_S == thresholds.PENDING_AGE_S
     assert trouble.OVERDUE_CRITICAL_ITEMS == thresholds.HEARTBEATS_CRITICAL_ITEMS
     assert trouble.OVERDUE_CRITICAL_SHARE == thresholds.HEARTBEATS_CRITICAL_SHARE
@@ -78,6 +79,8 @@ MANY_OVERDUE = (Severity.CRITICAL, "Heartbeats of many items are overdue.")
     [
         ({}, []),
         ({"queue": queue(depth=3, workers=0)}, [NOBODY]),
+        ({"queue": queue(depth=3, workers=0, waited_s=31)}, [NOBODY]),
+        ({"queue": queue(depth=3, workers=0, waited_s=30)}, []),
         ({"queue": queue(depth=3, workers=0), "work": None}, [(1, "Work waits, and nobody polls; whether all are busy is not known.")]),
         ({"queue": queue(depth=3, workers=0), "work": None, "listing_enabled": False}, [NOBODY]),
         ({"queue": queue(depth=3, workers=0), "work": work(91)}, [NOBODY, OVERDUE]),

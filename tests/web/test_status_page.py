@@ -177,7 +177,7 @@ def test_a_refused_reload_and_stale_files_are_shown_with_all_their_problems() ->
 
 # ---- the environments
 
-TABLE_HEAD = ["Environment", "State", "Waiting", "Claimed", "Oldest", "Workers polling", "Work listed"]
+TABLE_HEAD = ["Environment", "State", "Waiting", "Not acknowledged", "Longest wait", "Workers polling", "Work listed"]
 
 
 def test_a_row_names_the_workspace_where_there_is_one() -> None:
@@ -189,11 +189,11 @@ def test_a_row_names_the_workspace_where_there_is_one() -> None:
 def test_every_environment_has_a_row() -> None:
     batch = Environment(id="env_b", name="batch")
     everything = said(STATUS, snapshot(queue=queue(), work=work(queued=2, active=1)), snapshot(batch))
-    assert everything[everything.index("1 of 2 environments up") + 1 :] == [
+    assert everything[everything.index("1 of 2 environments are fine") + 1 :] == [
         *("all: 2", "failing: 0", "trouble: 1", "fine: 1"),
         *TABLE_HEAD,
         *("batch", "env_b", "no numbers", status_page.NOT_READ, "not complete"),
-        *("production", "env_a", "up", "read 4 s ago", "1,234", "5", "1 min", "3"),
+        *("production", "env_a", "fine", "read 4 s ago", "1,234", "5", "1 min", "3"),
         *("2 queued", ", ", "1 active", "read 1 min ago"),
     ]
 
