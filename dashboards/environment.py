@@ -35,17 +35,17 @@ from dashboards.overview import (
     DATA_AGE_STEPS,
     IN_TIME_STEPS,
     STARTING_STEPS,
+    STOPPING_STEPS,
     longest_wait,
     longest_wait_now,
 )
-from dashboards.promql import BUSY, agreed, chosen, gauge, mean, once, per_minute, quantile, recorded
+from dashboards.promql import BUSY, agreed, chosen, gauge, in_state, mean, once, per_minute, quantile, recorded
 from exporter.metrics import catalogue as m
 
 if TYPE_CHECKING:
     from dashboards.grafana import Json, Steps
     from exporter.metrics.catalogue import Metric
 
-STOPPING_STEPS: Final[Steps] = (("orange", t.STOPPING_S / 60),)
 OUTCOMES: Final = [painted("ran", "green"), painted("never_started", "red"), painted("never_acknowledged", "yellow")]
 READ_ME: Final = f"""\
 Work is created and **waits**; a worker **polls**, claims it and acknowledges it; it **starts** with the first heartbeat, is
@@ -82,7 +82,6 @@ def environment() -> Json:
 
 
 def _now() -> list[Panel]:
-    active = 'state="active"'
     polled = "Workers that asked for work in the last 30 seconds."
     return [
         _number("Waiting", "Items waiting to be claimed.", gauge(m.QUEUE_DEPTH), items="queued"),
@@ -98,7 +97,7 @@ def _now() -> list[Panel]:
             width=10,
         ),
         _number("Workers polling", polled, gauge(m.WORKERS_POLLING)),
-        _number("Active", "Items being worked on.", gauge(m.WORK_ITEMS, active), items="active"),
+        _number("Active", "Items being worked on.", gauge(m.WORK_ITEMS, in_state("active")), items="active"),
         _number(
             "Heartbeats overdue",
             "Active items whose heartbeat is overdue.",
@@ -254,8 +253,7 @@ def _ages() -> list[Panel]:
     steps = {"starting": STARTING_STEPS, "active": (), "stopping": STOPPING_STEPS}
 
     def since(state: str) -> str:
-        matcher = f'state="{state}"'
-        return f"{gauge(m.WORK_OLDEST_AGE, matcher)} / 60"
+        return f"{gauge(m.WORK_OLDEST_AGE, in_state(state))} / 60"
 
     return [
         graph(f"Longest {state}", description, [Query(since(state), NAMED)], unit=MINUTES, steps=steps[state], width=8)

@@ -290,7 +290,7 @@ _GRAPH_OPTIONS: Final[Json] = {
     "tooltip": {"mode": "multi", "sort": "desc"},
 }
 _OPTIONS_OF_MANY: Final[Json] = {**_GRAPH_OPTIONS, "legend": {**_GRAPH_OPTIONS["legend"], "placement": "right"}}
-_DECIMALS: Final = {COUNT: 0, WORKERS: 0, MINUTES: 1, TIMES: 1}
+_DECIMALS: Final = {COUNT: 0, WORKERS: 0, SECONDS: 1, MINUTES: 1, TIMES: 1}
 # Of counts and shares: an axis of nothing but zeros does not end at 100.
 _ENDS_AT_ONE: Final = frozenset({COUNT, "percentunit", PER_MINUTE})
 

@@ -42,6 +42,7 @@ from dashboards.promql import (
     chosen,
     described,
     gauge,
+    in_state,
     in_trouble,
     narrowed,
     of_objective,
@@ -64,8 +65,8 @@ UID: Final = "managed-agents-overview"
 # In multiples of each environment's own objective, as the alerts count.
 WAIT_STEPS: Final[Steps] = (("orange", t.WAIT_WARNING_OBJECTIVES), ("red", t.WAIT_CRITICAL_OBJECTIVES))
 IN_TIME_STEPS: Final[Steps] = (("green", t.OBJECTIVE_SHARE),)
-STARTING: Final = 'state="starting"'
 STARTING_STEPS: Final[Steps] = (("orange", t.STARTING_S / 60),)
+STOPPING_STEPS: Final[Steps] = (("orange", t.STOPPING_S / 60),)
 DATA_AGE_STEPS: Final[Steps] = (("orange", t.DATA_AGE_S),)
 ANY_IS_BAD: Final[Steps] = (("red", 1),)
 ANY_IS_ODD: Final[Steps] = (("orange", 1),)
@@ -262,11 +263,14 @@ def _environments() -> Panel:
         Column(heading="Of objective", query=Query(of_objective(oldest), table=True), unit=TIMES, steps=WAIT_STEPS),
         Column(heading="Short by", query=Query(short_by, table=True), steps=ANY_IS_ODD),
         Column(heading="Not acknowledged", query=Query(gauge(m.QUEUE_PENDING), table=True), steps=ANY_IS_ODD),
-        Column(
-            heading="Longest starting",
-            query=Query(f"{gauge(m.WORK_OLDEST_AGE, STARTING)} / 60", table=True),
-            unit=MINUTES,
-            steps=STARTING_STEPS,
+        *(
+            Column(
+                heading=f"Longest {state}",
+                query=Query(f"{gauge(m.WORK_OLDEST_AGE, in_state(state))} / 60", table=True),
+                unit=MINUTES,
+                steps=steps,
+            )
+            for state, steps in (("starting", STARTING_STEPS), ("stopping", STOPPING_STEPS))
         ),
         Column(
             heading="Heartbeats overdue", query=Query(gauge(m.WORK_HEARTBEAT_OVERDUE), table=True), steps=ANY_IS_ODD
@@ -286,7 +290,7 @@ def _environments() -> Panel:
         "Environments: $show",
         "Every chosen environment as it is now, those in trouble first: unreadable, critical and waits long as the alerts say it, items hang. "
         "Table, above the panels, narrows it, and so does a click on a number above. Of objective: the longest wait in multiples of the environment's own "
-        "objective. Workers busy: active items with a fresh heartbeat. Not acknowledged: claimed, and not yet acknowledged. Longest starting: acknowledged so long ago, and no heartbeat yet. Heartbeats overdue: active items "
+        "objective. Workers busy: active items with a fresh heartbeat. Not acknowledged: claimed, and not yet acknowledged. Longest starting: acknowledged so long ago, and no heartbeat yet. Longest stopping: asked to stop so long ago. Heartbeats overdue: active items "
         "without a fresh one. Data age: how long ago it was read. Unknown is not zero. The name leads to the environment's own dashboard and to its live items.",
         columns,
         width=24,

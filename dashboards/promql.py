@@ -37,6 +37,10 @@ def gauge(metric: Metric, matchers: str = "", *more_labels: str) -> str:
     return once(chosen(metric, matchers), *more_labels)
 
 
+def in_state(state: str) -> str:
+    return f'state="{state}"'
+
+
 def top(metric: Metric, matchers: str = "") -> str:
     """Draw the ten environments whose number was highest within the time range: the same ones at every point of it."""
     highest = once(f"max_over_time({chosen(metric, matchers)}[$__range] @ end())")
@@ -122,14 +126,23 @@ def narrowed(expr: str, variable: str, environments_by_word: Mapping[str, str]) 
 
 def in_trouble() -> str:
     """Give every environment the number of its worst trouble, as the alerts see it; the first that applies."""
-    starting = once(chosen(m.WORK_OLDEST_AGE, 'state="starting"'))
+    starting, stopping = (gauge(m.WORK_OLDEST_AGE, in_state(state)) for state in ("starting", "stopping"))
+    overdue, active = gauge(m.WORK_HEARTBEAT_OVERDUE), gauge(m.WORK_ITEMS, in_state("active"))
+    many_overdue = (
+        f"{overdue} >= {t.HEARTBEATS_CRITICAL_ITEMS} and {overdue} >= {t.HEARTBEATS_CRITICAL_SHARE} * {active}"
+    )
+    # Behind a backlog the oldest item is one that waits.
+    claimed = f"{gauge(m.QUEUE_PENDING)} > 0 and {gauge(m.QUEUE_OLDEST_AGE)} > {t.PENDING_AGE_S} and {gauge(m.QUEUE_DEPTH)} == 0"
     found = (
         f"0 * ({gauge(m.UP)} == 0) + 4",
         f"0 * ({NOBODY_SERVES}) + 3",
         f"0 * ({WAITS_CRITICALLY_LONG}) + 3",
+        f"0 * ({many_overdue}) + 3",
         f"0 * ({WAITS_LONG}) + 2",
+        f"0 * ({claimed}) + 1",
         f"0 * ({starting} > {t.STARTING_S}) + 1",
-        f"0 * ({gauge(m.WORK_HEARTBEAT_OVERDUE)} > 0) + 1",
+        f"0 * ({stopping} > {t.STOPPING_S}) + 1",
+        f"0 * ({overdue} > 0) + 1",
         f"0 * {gauge(m.UP)}",
     )
     return " or ".join(found)
@@ -144,7 +157,7 @@ def _waits_longer(objectives: float, seconds: float) -> str:
 WAITS_LONG: Final = _waits_longer(t.WAIT_WARNING_OBJECTIVES, t.WAIT_WARNING_S)
 WAITS_CRITICALLY_LONG: Final = _waits_longer(t.WAIT_CRITICAL_OBJECTIVES, t.WAIT_CRITICAL_S)
 # Active, with a fresh heartbeat.
-BUSY: Final = gauge(m.WORK_ITEMS, 'state="active"') + " - " + gauge(m.WORK_HEARTBEAT_OVERDUE)
+BUSY: Final = gauge(m.WORK_ITEMS, in_state("active")) + " - " + gauge(m.WORK_HEARTBEAT_OVERDUE)
 # As the alert says it, once the work has waited for as long as the API remembers a poll.
 NOBODY_SERVES: Final = (
     f"({gauge(m.QUEUE_DEPTH)} > 0 and {gauge(m.WORKERS_POLLING)} == 0) unless ({BUSY}) > 0 "

@@ -17,6 +17,7 @@ import yaml
 
 from dashboards import generate, recordings, rules
 from dashboards import thresholds as t
+from exporter.environments import trouble
 from tests.shipped.panel_queries import summary_table
 from tests.shipped.promql_reading import exposed, grouped_labels, selections
 
@@ -289,6 +290,16 @@ def test_the_table_of_the_fleet_begins_with_what_is_in_trouble() -> None:
     assert read["options"]["sortBy"] == [{"desc": False, "displayName": "Stats readable"}]
 
 
+def test_trouble_is_the_same_on_the_overview_and_on_the_status_page() -> None:
+    (table, _) = (p for p in panels(json.loads(FILES["overview"].read_text())) if p["type"] == "table")
+    compared = [float(number) for number in re.findall(r"(?:[<>]=? |[(+] ?|>= )([0-9.]+)", table["targets"][0]["expr"])]
+    assert {
+        *(trouble.WAIT_WARNING_OBJECTIVES, trouble.WAIT_CRITICAL_OBJECTIVES, trouble.NOBODY_POLLING_S),
+        *(trouble.PENDING_S, trouble.STARTING_S, trouble.STOPPING_S),
+        *(trouble.OVERDUE_CRITICAL_ITEMS, trouble.OVERDUE_CRITICAL_SHARE),
+    } <= set(compared)
+
+
 def test_marks_name_only_what_is_exported(board: Json) -> None:
     marks = board["annotations"]["list"]
     assert [mark["name"] for mark in marks] == ["Alerts", "Not readable", "Exporter starts", "Reloads"]
@@ -328,6 +339,7 @@ def test_colours_and_lines_begin_where_the_alerts_do() -> None:
         "Environments: $show/Of objective": [t.WAIT_WARNING_OBJECTIVES, t.WAIT_CRITICAL_OBJECTIVES],
         "Environments: $show/Not acknowledged": [1],
         "Environments: $show/Longest starting": [seconds / 60 for seconds in limits("StuckStarting")],
+        "Environments: $show/Longest stopping": [seconds / 60 for seconds in limits("StuckStopping")],
         "Environments: $show/Heartbeats overdue": [1],
         "Environments: $show/Data age": old,
         "Environments: $show/Short by": [1],
