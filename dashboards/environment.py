@@ -200,6 +200,7 @@ def _objective() -> list[Panel]:
             unit="percentunit",
             width=8,
             steps=IN_TIME_STEPS,
+            low_is_bad=True,
             overrides=[painted("1 h", "light-blue"), painted("1 d", "blue"), painted("30 d", "purple")],
         ),
         graph(

@@ -244,8 +244,12 @@ def graph(  # noqa: PLR0913 - a panel has that many sides
     from_zero: bool = True,
     fractions: bool = False,
     many: bool = False,
+    low_is_bad: bool = False,
 ) -> Panel:
-    """`fractions`: counts that need not be whole. `many`: so many lines that the legend stands beside them."""
+    """`fractions`: counts that need not be whole. `many`: so many lines that the legend stands beside them.
+
+    `low_is_bad`: a share of what went well. The legend begins with the lowest, as it does with the highest elsewhere.
+    """
     defaults: Json = {
         **_GRAPH_DEFAULTS,
         "custom": _lines(unit, steps, stacked=stacked),
@@ -257,6 +261,8 @@ def graph(  # noqa: PLR0913 - a panel has that many sides
         defaults["color"] = _ONE_LINE
     if from_zero:
         defaults["min"] = 0
+    if low_is_bad:
+        defaults["max"] = 1
     if fractions and unit == COUNT:
         defaults["decimals"] = 1
     elif unit in _DECIMALS and not fractions:
@@ -271,25 +277,30 @@ def graph(  # noqa: PLR0913 - a panel has that many sides
         height=8,
         defaults=defaults,
         overrides=[*by_name, *overrides],
-        options=_OPTIONS_OF_MANY if many else _GRAPH_OPTIONS,
+        options=_graph_options(many=many, low_is_bad=low_is_bad),
         interval=interval,
     )
 
 
 _GRAPH_DEFAULTS: Final[Json] = {"color": {"mode": "palette-classic-by-name"}, "mappings": []}
 _ONE_LINE: Final[Json] = {"mode": "fixed", "fixedColor": "blue"}
-_GRAPH_OPTIONS: Final[Json] = {
-    "legend": {
-        "calcs": ["last", "max"],
-        "displayMode": "table",
-        "placement": "bottom",
-        "showLegend": True,
-        "sortBy": "Max",
-        "sortDesc": True,
-    },
-    "tooltip": {"mode": "multi", "sort": "desc"},
-}
-_OPTIONS_OF_MANY: Final[Json] = {**_GRAPH_OPTIONS, "legend": {**_GRAPH_OPTIONS["legend"], "placement": "right"}}
+
+
+def _graph_options(*, many: bool, low_is_bad: bool) -> Json:
+    worst = "min" if low_is_bad else "max"
+    return {
+        "legend": {
+            "calcs": ["last", worst],
+            "displayMode": "table",
+            "placement": "right" if many else "bottom",
+            "showLegend": True,
+            "sortBy": worst.capitalize(),
+            "sortDesc": not low_is_bad,
+        },
+        "tooltip": {"mode": "multi", "sort": "asc" if low_is_bad else "desc"},
+    }
+
+
 _DECIMALS: Final = {COUNT: 0, WORKERS: 0, SECONDS: 1, MINUTES: 1, TIMES: 1}
 # Of counts and shares: an axis of nothing but zeros does not end at 100.
 _ENDS_AT_ONE: Final = frozenset({COUNT, "percentunit", PER_MINUTE})

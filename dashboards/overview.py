@@ -358,6 +358,7 @@ def _in_time() -> Panel:
         unit="percentunit",
         steps=IN_TIME_STEPS,
         many=True,
+        low_is_bad=True,
         no_value="nothing was acknowledged",
     )
 

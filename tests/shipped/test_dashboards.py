@@ -290,6 +290,16 @@ def test_the_table_of_the_fleet_begins_with_what_is_in_trouble() -> None:
     assert read["options"]["sortBy"] == [{"desc": False, "displayName": "Stats readable"}]
 
 
+def test_legends_begin_with_the_worst(board: Json) -> None:
+    for panel in panels(board):
+        if panel["type"] == "timeseries":
+            legend, low_is_bad = panel["options"]["legend"], panel["title"].startswith("Taken in time")
+            assert (legend["sortBy"], legend["sortDesc"]) == (("Min", False) if low_is_bad else ("Max", True)), panel[
+                "title"
+            ]
+            assert legend["sortBy"].lower() in legend["calcs"]
+
+
 def test_trouble_is_the_same_on_the_overview_and_on_the_status_page() -> None:
     (table, _) = (p for p in panels(json.loads(FILES["overview"].read_text())) if p["type"] == "table")
     compared = [float(number) for number in re.findall(r"(?:[<>]=? |[(+] ?|>= )([0-9.]+)", table["targets"][0]["expr"])]
