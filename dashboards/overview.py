@@ -110,6 +110,8 @@ WHY: Final = Column(
     nothing="-",
 )
 
+# Recorded numbers outlast what they were made of.
+SHORT_BY: Final = f"{recorded(r.SHORT_BY)} and {gauge(m.UP)} == 1"
 # What the table may be narrowed to, in words that stand in its title and in addresses.
 ALL, IN_TROUBLE, UNREADABLE, WITHOUT_WORKERS = "all", "in trouble", "unreadable", "without workers"
 SHORT_OF_WORKERS, WAITING, NOT_ACKNOWLEDGED = "short of workers", "with waiting work", "not acknowledged"
@@ -118,7 +120,7 @@ ROWS: Final = {
     IN_TROUBLE: f"({in_trouble()}) > 0",
     UNREADABLE: f"{gauge(m.UP)} == 0",
     WITHOUT_WORKERS: NOBODY_SERVES,
-    SHORT_OF_WORKERS: recorded(r.SHORT_BY),
+    SHORT_OF_WORKERS: SHORT_BY,
     WAITING: f"{gauge(m.QUEUE_DEPTH)} > 0",
     NOT_ACKNOWLEDGED: f"{gauge(m.QUEUE_PENDING)} > 0",
 }
@@ -176,7 +178,7 @@ def _environments_that() -> list[Panel]:
         stat(
             "Short of",
             "Workers that are missing where work waits: arrivals times the time per item, less the busy ones. All chosen environments together.",
-            Query(or_zero(f"sum({recorded(r.SHORT_BY)})", recorded(r.NEEDED)), "workers"),
+            Query(or_zero(f"sum({SHORT_BY})", f"{recorded(r.NEEDED)} and {gauge(m.UP)} == 1"), "workers"),
             unit=WORKERS,
             steps=ANY_IS_ODD,
             links=[_to_rows(SHORT_OF_WORKERS)],
