@@ -158,8 +158,10 @@ WAITS_LONG: Final = _waits_longer(t.WAIT_WARNING_OBJECTIVES, t.WAIT_WARNING_S)
 WAITS_CRITICALLY_LONG: Final = _waits_longer(t.WAIT_CRITICAL_OBJECTIVES, t.WAIT_CRITICAL_S)
 # Active, with a fresh heartbeat.
 BUSY: Final = gauge(m.WORK_ITEMS, in_state("active")) + " - " + gauge(m.WORK_HEARTBEAT_OVERDUE)
+# A webhook starts machines, and these need minutes.
+_STILL_WAKING: Final = gauge(m.ENVIRONMENT_INFO, 'worker_mode="webhook"') + f" unless {WAITS_LONG}"
 # As the alert says it, once the work has waited for as long as the API remembers a poll.
 NOBODY_SERVES: Final = (
     f"({gauge(m.QUEUE_DEPTH)} > 0 and {gauge(m.WORKERS_POLLING)} == 0) unless ({BUSY}) > 0 "
-    f"unless {gauge(m.QUEUE_OLDEST_AGE)} <= {t.NOBODY_POLLING_S}"
+    f"unless {gauge(m.QUEUE_OLDEST_AGE)} <= {t.NOBODY_POLLING_S} unless ({_STILL_WAKING})"
 )
