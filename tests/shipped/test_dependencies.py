@@ -7,6 +7,7 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -44,7 +45,10 @@ def test_lowest_is_allowed_and_nothing_between_it_and_the_bound_could_be_had() -
         assert lowest.release[:2] == (*bound.release, 0)[:2], name
 
 
-def test_licences_are_what_the_packages_say() -> None:
-    for name, (_, licence, _, _) in ROWS.items():
-        said = metadata.metadata(name)
-        assert licence in [*(said.get_all("License-Expression") or []), *(said.get_all("License") or [])], name
+@pytest.mark.parametrize("name", ROWS)
+def test_the_licence_is_what_the_newest_release_says(name: str) -> None:
+    _, licence, _, newest = ROWS[name]
+    if Version(metadata.version(name)) != newest:
+        pytest.skip("an older release is installed, which may name its licence in words of its own")
+    said = metadata.metadata(name)
+    assert licence in [*(said.get_all("License-Expression") or []), *(said.get_all("License") or [])]
