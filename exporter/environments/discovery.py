@@ -1,8 +1,9 @@
 """Discovery: which environments the lists of the workspaces hold, asked every interval and never more often.
 
-Each workspace is listed by itself: one that fails or hangs keeps what it said last, and the others go on. Lists
-are begun one after the other, since the tokens of many at once would be missing for the environments' reads: those of new
-workspaces take half of the budget at most, a few of them ahead, and all others have their turns evenly over the interval.
+Each workspace is listed by itself: one that fails or hangs keeps what it said last, and the others go on. The
+tokens of many lists at once, or of a long one, would be missing for the environments' reads. So the pages of all lists have
+their turns one after the other: they take half of the budget at most, a few of them ahead. And lists are begun
+evenly over the interval, except those of new workspaces.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from exporter.api.admission import CallRequest, Health, Throttled
 from exporter.api.budget import MINUTE_S, Priority
@@ -32,10 +34,10 @@ PAGES_LIMIT = 1000
 PAGE_LIMIT_S = 120.0
 """No scrape's deadline ends these calls, and `api.timeout` may set no limit."""
 THROTTLED_RETRY_S = 5.0
-NEW_AHEAD_S = 20.0
-"""For how long before its turn a new workspace may be listed: so that a few of them are at once."""
-NEW_SHARE = 0.5
-"""How much of the budget the first lists may take."""
+PAGE_AHEAD_S = 20.0
+"""How long before its turn a page may be read: so that a few of them are at once."""
+PAGES_SHARE = 0.5
+"""How much of the budget the pages may take."""
 CLOSE_S = 3.0
 
 
@@ -47,10 +49,13 @@ class EnvironmentWalk:
     cursor: str | None = None
     cursors: set[str] = field(default_factory=set)
 
-    async def finish(self, api: EnvironmentsApi, health: Health = Health.HEALTHY) -> None:
-        """Read the pages that are left. Raises ApiError, Throttled."""
+    async def finish(
+        self, api: EnvironmentsApi, health: Health = Health.HEALTHY, turn: Callable[[], Awaitable[None]] = checkpoint
+    ) -> None:
+        """Read the pages that are left, each after its `turn`. Raises ApiError, Throttled."""
         request = CallRequest(priority=Priority.STATS, health=health)
         while len(self.cursors) < PAGES_LIMIT:
+            await turn()
             try:
                 with anyio.fail_after(PAGE_LIMIT_S):
                     reading = await api.page(self.cursor, DISCOVERY_PAGE_SIZE, request)
@@ -87,11 +92,11 @@ class WorkspaceListing:
         self._context = context
         self._walk = EnvironmentWalk()
 
-    async def refresh(self) -> bool:
-        """Read all pages. A failure keeps what was found before. Return False where the budget did not allow it."""
+    async def refresh(self, turn: Callable[[], Awaitable[None]] = checkpoint) -> bool:
+        """Read all pages, each after its `turn`. A failure keeps what was found before. Return False where the budget did not allow it."""
         failed: ApiError | None = None
         try:
-            await self._walk.finish(self._api, self._health)
+            await self._walk.finish(self._api, self._health, turn)
         except Throttled:
             self.throttled = True
             return False
@@ -148,7 +153,7 @@ class Discovery:
         self._listing_by_workspace: dict[str, WorkspaceListing] = {}
         self._scope_by_workspace: dict[str, anyio.CancelScope] = {}
         self._organisation = _organisation(context.config())
-        self._next_new_at = self._next_again_at = NEVER
+        self._next_page_at = self._next_again_at = NEVER
         self._changed = anyio.Event()
         self._follow_configuration()
 
@@ -231,8 +236,10 @@ class Discovery:
         due_in_s = self._due_in_s(listing)
         if due_in_s > 0:
             return due_in_s
-        self._take_turn(listing)
-        if not await listing.refresh():
+        if listing.tried_at != NEVER and not listing.throttled:
+            interval_s = self._context.config().discovery.interval_s
+            self._next_again_at = self._context.clock.monotonic() + interval_s / len(self.listings)
+        if not await listing.refresh(self._page_turn):
             return THROTTLED_RETRY_S
         with anyio.CancelScope(
             shield=True
@@ -249,20 +256,21 @@ class Discovery:
     def _due_in_s(self, listing: WorkspaceListing) -> float:
         if listing.throttled:
             return 0.0
-        now = self._context.clock.monotonic()
         if listing.tried_at == NEVER:
-            return max(0.0, self._next_new_at - NEW_AHEAD_S - now)
+            return self._page_due_in_s()
+        now = self._context.clock.monotonic()
         return max(0.0, listing.tried_at + self._context.config().discovery.interval_s - now, self._next_again_at - now)
 
-    def _take_turn(self, listing: WorkspaceListing) -> None:
-        """Let the others wait until this list's tokens are there again."""
-        if listing.throttled:
-            return
-        now, config = self._context.clock.monotonic(), self._context.config()
-        if listing.tried_at == NEVER:
-            self._next_new_at = max(self._next_new_at, now) + MINUTE_S / config.api.requests_per_minute / NEW_SHARE
-        else:
-            self._next_again_at = now + config.discovery.interval_s / len(self.listings)
+    def _page_due_in_s(self) -> float:
+        return max(0.0, self._next_page_at - PAGE_AHEAD_S - self._context.clock.monotonic())
+
+    async def _page_turn(self) -> None:
+        """Wait for the turn of a page, and let the pages of all lists wait until its token is there again."""
+        while (wait_s := self._page_due_in_s()) > 0:
+            with anyio.move_on_after(wait_s):
+                await self._changed.wait()
+        now, per_minute = self._context.clock.monotonic(), self._context.config().api.requests_per_minute
+        self._next_page_at = max(self._next_page_at, now) + MINUTE_S / per_minute / PAGES_SHARE
 
 
 def _organisation(config: Config) -> object:

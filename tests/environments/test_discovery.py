@@ -286,6 +286,36 @@ async def test_the_first_lists_of_many_workspaces_leave_half_of_the_budget() -> 
         assert rig.discovery.unlisted == ()
 
 
+async def test_the_pages_of_a_long_list_leave_half_of_the_budget_in_its_first_turn_and_in_later_ones() -> None:
+    pages = [page(remote(number), cursor=str(number)) for number in range(19)]
+    scripts: dict[str, list[EnvironmentPage | Exception | None]] = {
+        "long": [*pages, page(), *pages, page()],
+        "short": [page()],
+    }
+    async with running(scripts, config_of("long", "short", requests_per_minute=60)) as rig:
+        calls = [rig.calls()]
+        for _ in range(370):
+            await rig.pass_time(1)
+            calls.append(rig.calls())
+        read = [sum(each.values()) for each in calls]
+        assert (read[0], read[19], calls[20]) == (11, 20, {"long": 20, "short": 1})  # 11 at once, then one in 2 s
+        assert calls[-1] == {"long": 40, "short": 1}
+        assert max(later - earlier for earlier, later in zip(read, read[10:], strict=False)) <= 11 + 10 / 2
+
+
+async def test_a_workspace_that_goes_while_its_page_waits_for_its_turn_takes_none() -> None:
+    scripts: dict[str, list[EnvironmentPage | Exception | None]] = {
+        "long": [page(cursor=str(number)) for number in range(30)],
+        "new": [page(remote(1))],
+    }
+    async with running(scripts, config_of("long", requests_per_minute=60)) as rig:
+        assert rig.calls() == {"long": 11}
+        await rig.reload(config_of("new", requests_per_minute=60))
+        assert rig.calls() == {"long": 11, "new": 0}
+        await rig.pass_time(2)
+        assert (rig.calls(), rig.ids()) == ({"long": 11, "new": 1}, ["env_1"])
+
+
 async def test_a_list_that_the_budget_interrupts_keeps_its_turn() -> None:
     scripts: dict[str, list[EnvironmentPage | Exception | None]] = {
         "": [page(), page(remote(1), cursor="next"), Throttled(), page(remote(2))],
