@@ -20,20 +20,26 @@ pytestmark = pytest.mark.e2e
 LISTED_STATES: tuple[State, ...] = get_args(State)
 
 
-def assert_prometheus_knows_the_truth(prometheus: Prometheus, simulator: Running, *, since: float) -> None:
-    """Every environment's numbers in Prometheus, read after `since`, equal the simulator's while nothing happens there."""
+def wait_until_prometheus_knows_the_truth(prometheus: Prometheus, simulator: Running, *, since: float) -> None:
+    """Every environment's numbers in Prometheus, read after `since`, equal the simulator's while nothing happens there.
+
+    On a busy machine a scrape may end before it has every list; the next one has it.
+    """
     read = 'managed_agents_data_timestamp_seconds{source="list"}'
     prometheus.wait_for(lambda: min(prometheus.by(read, "environment_id").values(), default=0.0) > since)
     for demo in DEMO_ENVIRONMENTS:
         truth = simulator.call(simulator.world.truth, demo.id)
-        here = f'{{environment_id="{demo.id}"}}'
-        stats = truth.stats
-        assert prometheus.by(f"managed_agents_queue_depth{here}", "environment_id") == {demo.id: stats.depth}
-        assert prometheus.by(f"managed_agents_queue_pending{here}", "environment_id") == {demo.id: stats.pending}
-        workers = {} if stats.workers_polling is None else {demo.id: stats.workers_polling}
-        assert prometheus.by(f"managed_agents_workers_polling{here}", "environment_id") == workers
-        listed = {state: truth.listed.get(state, 0) for state in LISTED_STATES} | {"unknown": 0}
-        assert prometheus.by(f"managed_agents_work_items{here}", "state") == listed
+        stats, here = truth.stats, f'{{environment_id="{demo.id}"}}'
+        expected = {
+            ("queue_depth", "environment_id"): {demo.id: stats.depth},
+            ("queue_pending", "environment_id"): {demo.id: stats.pending},
+            ("workers_polling", "environment_id"): {}
+            if stats.workers_polling is None
+            else {demo.id: stats.workers_polling},
+            ("work_items", "state"): {state: truth.listed.get(state, 0) for state in LISTED_STATES} | {"unknown": 0},
+        }
+        for (name, label), values in expected.items():
+            prometheus.wait_for(lambda: prometheus.by(f"managed_agents_{name}{here}", label) == values)  # noqa: B023 -- called at once
 
 
 def advance(fleet: Fleet, clock: list[float], seconds: float) -> None:
@@ -54,7 +60,7 @@ def test_promql_answers_what_the_api_knows(tmp_path: Path) -> None:
                 prometheus.wait_for(lambda: prometheus.query('up{job="managed-agents"} == 1'))
                 for _ in range(3):
                     simulator.call(advance, fleet, clock, 20)
-                    assert_prometheus_knows_the_truth(prometheus, simulator, since=time.time())
+                    wait_until_prometheus_knows_the_truth(prometheus, simulator, since=time.time())
                 assert not prometheus.complaints()
 
 
@@ -65,7 +71,8 @@ def test_the_demo_is_scraped_without_a_complaint(tmp_path: Path) -> None:
         target = exporter.base_url.removeprefix("http://")
         with prometheus_server(scrape_config(target), tmp_path) as prometheus:
             prometheus.wait_for(lambda: len(prometheus.query("count_over_time(managed_agents_up[1m]) >= 4")) >= 6)
-            assert set(prometheus.by("managed_agents_up", "environment_id").values()) == {1.0}
+            prometheus.wait_for(lambda: set(prometheus.by("managed_agents_up", "environment_id").values()) == {1.0})
+            prometheus.wait_for(
+                lambda: [each["health"] for each in prometheus.api("targets")["activeTargets"]] == ["up"]
+            )
             assert not prometheus.complaints()
-            health = {target["health"] for target in prometheus.api("targets")["activeTargets"]}
-            assert health == {"up"}
