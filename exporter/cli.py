@@ -21,7 +21,7 @@ from exporter.clock import Clock
 from exporter.config.from_environment import from_environment
 from exporter.config.load import load
 from exporter.config.model import Config, ConfigError
-from exporter.demo import demo_config, simulated_api
+from exporter.demo import demo_config, set_up_workspaces, simulated_api
 from exporter.environments.live_items import live_items
 from exporter.metrics.exposition import Wanted, expose
 from exporter.metrics.series import families_of
@@ -185,6 +185,7 @@ async def _serve_demo(options: Options, logger: log.Log) -> int:
     settings = _settings(options, logger, lambda: config)
     sockets = [] if options.reads_once else _listen(options)
     async with simulated_api("127.0.0.1:0") as (simulator, base_url):
+        set_up_workspaces(simulator)
         config = demo_config(simulator, base_url)
         app = App(settings)
         if options.reads_once:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from exporter.clock import Clock
-from exporter.config.model import ApiConfig, Config, EnvironmentConfig, ScrapeConfig
+from exporter.config.model import ApiConfig, Config, DiscoveryConfig, EnvironmentConfig, ScrapeConfig
 from exporter.config.secret import EnvSecret
 from exporter.web.addresses import AddressError, parse_address
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEMO_REQUESTS_PER_MINUTE = 6000
 DEMO_MIN_INTERVAL_S = 0.5
+DEMO_WORKSPACES = ("wrkspc_demo1_product", "wrkspc_demo2_labs")
 
 
 @asynccontextmanager
@@ -42,7 +43,16 @@ async def simulated_api(address: str) -> AsyncIterator[tuple[Simulator, str]]:
             tasks.cancel_scope.cancel()
 
 
+def set_up_workspaces(simulator: Simulator) -> None:
+    """Divide the demo's environments among its workspaces. Without this the simulated organisation has none."""
+    from exporter.simulator import DEMO_ENVIRONMENTS  # noqa: PLC0415 -- as in simulated_api
+
+    for number, demo in enumerate(DEMO_ENVIRONMENTS):
+        simulator.world.place(DEMO_WORKSPACES[number * len(DEMO_WORKSPACES) // len(DEMO_ENVIRONMENTS)], demo.id)
+
+
 def demo_config(simulator: Simulator, base_url: str) -> Config:
+    """Return what exports the demo's environments. The key is the organisation's: calls with it name the workspace."""
     from exporter.simulator import DEMO_ENVIRONMENTS  # noqa: PLC0415 -- as in simulated_api
 
     keys = {demo.id: demo.key for demo in DEMO_ENVIRONMENTS}
@@ -53,9 +63,14 @@ def demo_config(simulator: Simulator, base_url: str) -> Config:
             requests_per_minute=DEMO_REQUESTS_PER_MINUTE,
         ),
         scrape=ScrapeConfig(min_interval_s=DEMO_MIN_INTERVAL_S),
+        discovery=DiscoveryConfig(enabled=True, workspaces=tuple(sorted(simulator.world.workspaces()))),
         environments=tuple(
             EnvironmentConfig(
-                id=demo.id, name=demo.name, environment_key=EnvSecret(demo.id, keys), worker_mode=demo.worker_mode
+                id=demo.id,
+                name=demo.name,
+                environment_key=EnvSecret(demo.id, keys),
+                worker_mode=demo.worker_mode,
+                workspace_id=simulator.world.workspace_of(demo.id) or None,
             )
             for demo in DEMO_ENVIRONMENTS
         ),

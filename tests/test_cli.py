@@ -60,7 +60,11 @@ def test_bad_usage_ends_with_2_and_no_traceback() -> None:
 def test_the_demo_can_be_printed_once() -> None:
     ended = run("--demo", "--once")
     assert ended.returncode == 0, ended.stderr
-    assert len(read_exposition(ended.stdout).by("managed_agents_up", "environment_id")) >= 6
+    printed = read_exposition(ended.stdout)
+    assert len(printed.by("managed_agents_up", "environment_id")) >= 6
+    listed = printed.by("managed_agents_exporter_discovery_up", "workspace_id")
+    assert listed == dict.fromkeys(printed.by("managed_agents_environment_info", "workspace_id"), 1.0)
+    assert len(listed) == 2
 
 
 def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
