@@ -159,6 +159,7 @@ def test_actionlint_finds_nothing() -> None:
 def test_every_kind_of_dependency_is_kept_up_to_date() -> None:
     updates = read(ROOT / ".github/dependabot.yml")["updates"]
     assert {update["package-ecosystem"] for update in updates} == {"pip", "github-actions", "docker"}
+    assert all(update["cooldown"] == {"default-days": 7} for update in updates)
 
 
 def test_the_hooks_before_a_commit_are_the_linters_of_the_lock() -> None:
