@@ -14,7 +14,7 @@ LONG   := tests/listing/test_ledger_day.py tests/listing/test_ledger_machine.py 
 INSTALL := $(BIN)/python -m pip install --quiet --no-deps
 LOCK   := uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --quiet
 
-.PHONY: demo test unit long e2e lint types bench lock lowest sbom chart image clean
+.PHONY: demo test unit long e2e lint types rules bench lock lowest sbom chart image clean
 
 demo: $(VENV)/.run       ## start the exporter on the embedded simulated API
 	$(BIN)/managed-agents-exporter --demo
@@ -39,6 +39,9 @@ long: $(VENV)/.test
 
 e2e: $(VENV)/.test
 	$(PYTEST) -m e2e -n $(E2E_JOBS) $(E2E)
+
+rules: $(VENV)/.test     ## the tests of the rules with the promtool that is first on the PATH
+	$(PYTEST) -n $(JOBS) tests/shipped/test_rules.py
 
 bench: $(VENV)/.bench    ## measure, beside a naive exporter, and renew docs/benchmarks
 	$(BIN)/python -m tests.benchmark

@@ -485,7 +485,7 @@ def windows_are_left_open() -> bool:
     """Whether a window leaves out what lies exactly at its beginning, as from Prometheus 3 on."""
     said = subprocess.run(["promtool", "--version"], capture_output=True, text=True, check=True)
     version = re.search(r"version (\d+)", said.stdout + said.stderr)
-    return version is None or int(version[1]) >= 3  # one that is built from its module names no version
+    return version is None or int(version[1]) >= 3  # `go build` alone leaves the version out
 
 
 def one_sample_less(text: str, expected: str) -> str:
