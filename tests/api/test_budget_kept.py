@@ -22,6 +22,7 @@ from exporter.environments.scraper import Scraper
 from exporter.environments.snapshot import Environment
 from exporter.log import Log
 from exporter.simulator import Call, Options, World, make_app
+from tests.ample import AMPLE_S
 from tests.api.api_context import RecordingObserver
 from tests.api.budget_kept import (
     AGE_LIMIT_S,
@@ -107,7 +108,7 @@ class Organisation:
             self.polls += 1
             headers = {**HEADERS, "authorization": f"Bearer key-{number}"}
             url = f"{BASE_URL}/environments/env_{number}/work/poll"
-            await wire.get(url, query={"block_ms": "1"}, headers=headers, timeout_s=1.0)
+            await wire.get(url, query={"block_ms": "1"}, headers=headers, timeout_s=AMPLE_S)
 
     def exporter_calls(self) -> list[float]:
         return [record.at for record in self.api.calls.records if record.call != Call.POLL]
@@ -124,7 +125,7 @@ async def test_a_minute_of_scrapes_four_times_a_second_stay_within_the_budget_an
         for _ in range(int(VIRTUAL_S / SCRAPE_S)):
             organisation.now += SCRAPE_S
             await organisation.let_workers_poll(wire)
-            for snapshot in await scraper.scrape(readers, timeout_s=5):
+            for snapshot in await scraper.scrape(readers, timeout_s=AMPLE_S):
                 assert snapshot.queue is not None, snapshot.queue_problem
                 oldest_s = max(oldest_s, organisation.now - snapshot.queue.times.monotonic_at)
     called_at = organisation.exporter_calls()
