@@ -134,7 +134,7 @@ def long_call_s(config: Path, directory: Path) -> float:
     with exporter_process(f"--config.file={config}", directory=directory) as exporter:
         started = time.monotonic()
         exporter.scrape(timeout_s=AMPLE_S)
-        return max(1.0, 3 * (time.monotonic() - started))
+        return max(1.0, 5 * (time.monotonic() - started))
 
 
 def free_port() -> int:
