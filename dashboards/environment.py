@@ -8,25 +8,7 @@ from dashboards import recordings as r
 from dashboards import thresholds as t
 from dashboards.addresses import EXPORTER_URL, REPOSITORY_URL
 from dashboards.firing import OF_ENVIRONMENTS, UID_OF_ENVIRONMENT, firing_alerts
-from dashboards.grafana import (
-    MINUTES,
-    NAMED,
-    PER_MINUTE,
-    SECONDS,
-    Panel,
-    Query,
-    Row,
-    bars,
-    dashboard,
-    dashed,
-    graph,
-    heatmap,
-    on_the_right,
-    painted,
-    stat,
-    text,
-    variables,
-)
+from dashboards.grafana import Row, dashboard, variables
 from dashboards.marks import DOCUMENTATION, MARKS
 from dashboards.overview import (
     ANY_IS_ODD,
@@ -39,11 +21,27 @@ from dashboards.overview import (
     longest_wait,
     longest_wait_now,
 )
+from dashboards.panels import (
+    MINUTES,
+    NAMED,
+    PER_MINUTE,
+    SECONDS,
+    Panel,
+    Query,
+    bars,
+    dashed,
+    graph,
+    heatmap,
+    on_the_right,
+    painted,
+    stat,
+    text,
+)
 from dashboards.promql import BUSY, agreed, chosen, gauge, in_state, mean, once, per_minute, quantile, recorded
 from exporter.metrics import catalogue as m
 
 if TYPE_CHECKING:
-    from dashboards.grafana import Json, Steps
+    from dashboards.panels import Json, Steps
     from exporter.metrics.catalogue import Metric
 
 OUTCOMES: Final = [painted("ran", "green"), painted("never_started", "red"), painted("never_acknowledged", "yellow")]

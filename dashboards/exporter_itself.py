@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 from dashboards import thresholds as t
 from dashboards.firing import OF_THE_EXPORTER, TO_ENVIRONMENT, firing_alerts
-from dashboards.grafana import (
+from dashboards.grafana import Row, dashboard, variables
+from dashboards.marks import DOCUMENTATION, MARKS
+from dashboards.overview import ANY_IS_BAD, ANY_IS_ODD, BY_SOURCE, DATA_AGE_STEPS, WHY
+from dashboards.panels import (
     BY_NAME,
     COUNT,
     NAMED,
@@ -16,22 +19,17 @@ from dashboards.grafana import (
     Column,
     Panel,
     Query,
-    Row,
-    dashboard,
     graph,
     painted,
     painted_like,
     stat,
     table,
-    variables,
 )
-from dashboards.marks import DOCUMENTATION, MARKS
-from dashboards.overview import ANY_IS_BAD, ANY_IS_ODD, BY_SOURCE, DATA_AGE_STEPS, WHY
 from dashboards.promql import TARGET, chosen, described, gauge, numbers, or_zero, top
 from exporter.metrics import catalogue as m
 
 if TYPE_CHECKING:
-    from dashboards.grafana import Json, Steps
+    from dashboards.panels import Json, Steps
     from exporter.metrics.catalogue import Metric
 
 UID: Final = "managed-agents-exporter"

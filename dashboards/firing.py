@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from dashboards.addresses import EXPORTER_URL, REPOSITORY_URL
-from dashboards.grafana import Column, Query, table, words
+from dashboards.panels import Column, Query, table, words
 from dashboards.rules import ALERT_PREFIX
 
 if TYPE_CHECKING:
-    from dashboards.grafana import Json, Panel
+    from dashboards.panels import Json, Panel
 
 UID_OF_ENVIRONMENT: Final = "managed-agents-environment"
 TO_ENVIRONMENT: Final[Json] = {

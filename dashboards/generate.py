@@ -17,7 +17,7 @@ from dashboards.overview import overview
 from dashboards.rule_files import alert_table, rule_files, runbook_heads
 
 if TYPE_CHECKING:
-    from dashboards.grafana import Json
+    from dashboards.panels import Json
 
 ROOT: Final = Path(__file__).parents[1]
 BEGINS: Final = "<!-- {part}: written by python -m dashboards.generate -->\n"

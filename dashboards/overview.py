@@ -9,7 +9,9 @@ from urllib.parse import quote
 from dashboards import recordings as r
 from dashboards import thresholds as t
 from dashboards.firing import EVERYWHERE, TO_ENVIRONMENT, TO_ITEMS, firing_alerts
-from dashboards.grafana import (
+from dashboards.grafana import Row, choice, dashboard, variables
+from dashboards.marks import DOCUMENTATION, MARKS
+from dashboards.panels import (
     MINUTES,
     NAMED,
     OTHERS,
@@ -18,9 +20,6 @@ from dashboards.grafana import (
     Column,
     Panel,
     Query,
-    Row,
-    choice,
-    dashboard,
     dashed,
     graph,
     on_the_right,
@@ -28,10 +27,8 @@ from dashboards.grafana import (
     painted_like,
     stat,
     table,
-    variables,
     words,
 )
-from dashboards.marks import DOCUMENTATION, MARKS
 from dashboards.promql import (
     BUSY,
     ENVIRONMENT,
@@ -58,7 +55,7 @@ from exporter.metrics import catalogue as m
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dashboards.grafana import Json, Steps
+    from dashboards.panels import Json, Steps
 
 UID: Final = "managed-agents-overview"
 
@@ -248,10 +245,10 @@ def _to_rows(rows: str) -> Json:
     }
 
 
-def _environments() -> Panel:
+def _columns_of_environments() -> tuple[Column, ...]:
     oldest = gauge(m.QUEUE_OLDEST_AGE)
     short_by = f"({recorded(r.SHORT_BY)} or 0 * {recorded(r.NEEDED)}) and {gauge(m.UP)} == 1"
-    columns = (
+    return (
         Column(heading="Environment", label="environment_name", links=[TO_ENVIRONMENT, TO_ITEMS], width=150),
         Column(
             heading="Trouble",
@@ -288,13 +285,16 @@ def _environments() -> Panel:
         ),
         Column(heading="Worker mode", label="worker_mode", query=Query(described(m.UP, "worker_mode"), table=True)),
     )
+
+
+def _environments() -> Panel:
     return table(
         "Environments: $show",
         "Every chosen environment as it is now, those in trouble first: unreadable, critical and waits long as the alerts say it, items hang. "
         "Table, above the panels, narrows it, and so does a click on a number above. Of objective: the longest wait in multiples of the environment's own "
         "objective. Workers busy: active items with a fresh heartbeat. Not acknowledged: claimed, and not yet acknowledged. Longest starting: acknowledged so long ago, and no heartbeat yet. Longest stopping: asked to stop so long ago. Heartbeats overdue: active items "
         "without a fresh one. Data age: how long ago it was read. Unknown is not zero. The name leads to the environment's own dashboard and to its live items.",
-        columns,
+        _columns_of_environments(),
         width=24,
         height=12,
         sort_by="Trouble",

@@ -124,7 +124,6 @@ _WARNING_AGE, _CRITICAL_AGE = (
         (t.WAIT_CRITICAL_OBJECTIVES, t.WAIT_CRITICAL_S),
     )
 )
-NEWLINE: Final = "\n"
 COUNT: Final = 'value | printf "%.0f"'
 _NAME = "{{ $labels.environment_name }}"
 _VALUE = '{{ $value | printf "%.0f" }}'
