@@ -33,6 +33,10 @@ class Trouble(NamedTuple):
     sentence: str
 
 
+WAKING = Trouble(Severity.WARNING, "Work waits for a worker to wake.")
+NOBODY_POLLS = Trouble(Severity.CRITICAL, "Work waits, and nobody polls.")
+
+
 def troubles(snapshot: Snapshot, *, monotonic: float, heartbeat_overdue_s: float) -> tuple[Trouble, ...]:
     """Return what is wrong, the worst first. Nothing is concluded from numbers that are not current."""
     return tuple(sorted(_found(snapshot, monotonic, heartbeat_overdue_s), key=lambda each: -each.severity))
@@ -65,14 +69,11 @@ def _of_queue(queue: Queue, snapshot: Snapshot, heartbeat_overdue_s: float) -> I
     objectives = None if waited_s is None else waited_s / max(1.0, snapshot.environment.wait_objective_s)
     # Work that has just arrived may wake a worker.
     if stats.depth and stats.workers_polling == 0 and (waited_s is None or waited_s > NOBODY_POLLING_S):
+        wakes = snapshot.environment.worker_mode == "webhook" and (objectives or 0) <= WAIT_WARNING_OBJECTIVES
         if snapshot.work is None and snapshot.listing_enabled:
             yield Trouble(Severity.WARNING, "Work waits, and nobody polls; whether all are busy is not known.")
-        elif _is_busy(snapshot.work, heartbeat_overdue_s):
-            pass
-        elif snapshot.environment.worker_mode == "webhook" and (objectives or 0) <= WAIT_WARNING_OBJECTIVES:
-            yield Trouble(Severity.WARNING, "Work waits for a worker to wake.")
-        else:
-            yield Trouble(Severity.CRITICAL, "Work waits, and nobody polls.")
+        elif not _is_busy(snapshot.work, heartbeat_overdue_s):
+            yield WAKING if wakes else NOBODY_POLLS
     if waited_s is not None and objectives is not None:
         # Behind a backlog the oldest item is one that waits.
         if stats.pending and not stats.depth and stats.workers_polling and waited_s > PENDING_S:
