@@ -127,6 +127,7 @@ def test_what_needs_tools_that_few_machines_have_is_run_where_they_are() -> None
     assert {
         "make lowest",
         '.ci/promtool "$RUNNER_TEMP/tools"',
+        '.ci/vmalert-tool "$RUNNER_TEMP/tools"',
         "make rules",
         '.ci/kubernetes-tools "$RUNNER_TEMP/tools"',
         "make chart",
