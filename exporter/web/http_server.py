@@ -161,8 +161,9 @@ class _Connection(H11Protocol):
         self._observe()
 
     def shutdown(self) -> None:
-        with contextlib.suppress(h11.LocalProtocolError):  # the client has broken the protocol before
-            super().shutdown()
+        if not self.transport.is_closing():  # a TLS transport that is closed twice can be neither asked nor aborted
+            with contextlib.suppress(h11.LocalProtocolError):  # the client has broken the protocol before
+                super().shutdown()
         self._observe()
         if self.phase is Phase.LEAVING and not self.transport.get_write_buffer_size():
             # TLS would wait for the client's close_notify, which an idle client does not send.

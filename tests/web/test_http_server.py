@@ -428,6 +428,17 @@ def test_handshakes_do_not_hold_up_the_end(authority: trustme.CA) -> None:
         assert running.stop() < SOON_S
 
 
+def test_the_end_comes_while_a_connection_is_being_closed(authority: trustme.CA) -> None:
+    """Over TLS that lasts until the client says that it closes too; asyncio forgets a connection that is closed twice."""
+    context = server_side(authority)
+    with served(Limits(leave_s=600), tls=lambda: context) as running, connected(running) as plain:
+        client = client_side(authority).wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False)
+        client.sendall(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+        assert running.stop() < SOON_S
+        client.close()
+
+
 # ---- out of descriptors
 
 
