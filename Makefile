@@ -40,9 +40,9 @@ long: $(VENV)/.test
 e2e: $(VENV)/.test
 	$(PYTEST) -m e2e -n $(E2E_JOBS) $(E2E)
 
-rules: $(VENV)/.test     ## the tests of the rules with the promtool that is first on the PATH, and with vmalert-tool where it is there
+rules: $(VENV)/.test     ## the rules and the incidents with the promtool that is first on the PATH, and with vmalert-tool where it is there
 	.ci/debian-packages
-	$(PYTEST) -n $(JOBS) tests/shipped/test_rules.py tests/incidents/test_vmalert.py
+	$(PYTEST) -n $(JOBS) tests/shipped/test_rules.py tests/incidents
 
 bench: $(VENV)/.bench    ## measure, beside a naive exporter, and renew docs/benchmarks
 	$(BIN)/python -m tests.benchmark

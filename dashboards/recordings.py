@@ -297,7 +297,7 @@ BUDGET_LEFT: Final = Recording(
 )
 
 GROUPS: Final = {
-    # In the order of evaluation: a rule reads only what stands above it.
+    # In the order of evaluation: a rule reads only what stands above it in its own group. Groups are evaluated at different moments.
     "managed-agents-queue-recording": (
         DEPTH,
         PENDING,
@@ -306,33 +306,35 @@ GROUPS: Final = {
         DEPTH_LOW,
         DEPTH_SLOPE,
         OBJECTIVE,
-        READABLE,
-        LISTED,
         DATA_AGE,
-        FAILURE,
-        INFO,
-        ENVIRONMENTS,
-    ),
-    "managed-agents-work-recording": (
         ITEMS,
-        STATE_AGE,
-        HEARTBEAT_AGE,
         OVERDUE,
         BUSY,
-        FINISHED,
-        NOTHING_STARTED,
-        ENDED_AT_ONCE,
-        LEFT,
         ARRIVALS,
         ITEM_SECONDS,
         NEEDED,
         UTILISATION,
         SHORT_BY,
     ),
-    "managed-agents-exporter-recording": (
+    "managed-agents-work-recording": (
+        STATE_AGE,
+        HEARTBEAT_AGE,
+        FINISHED,
+        NOTHING_STARTED,
+        ENDED_AT_ONCE,
+        LEFT,
+    ),
+    "managed-agents-reading-recording": (
+        READABLE,
+        LISTED,
+        FAILURE,
+        INFO,
+        ENVIRONMENTS,
         UNREADABLE_COUNT,
         UNREADABLE_SHARE,
         NAMED_FAILURES,
+    ),
+    "managed-agents-exporter-recording": (
         ERROR_COUNT,
         ERROR_RATIO,
         RATE_LIMITED,

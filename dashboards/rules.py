@@ -21,6 +21,8 @@ Severity = Literal["critical", "warning", "info", "none"]
 Subject = Literal["environment", "exporter", "nothing"]
 
 ALERT_PREFIX: Final = "ManagedAgents"
+# The `for` of an alert whose expression looks back far enough.
+AT_ONCE: Final = "0s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -465,7 +467,7 @@ READING_ALERTS: Final = (
         name="CredentialsRejected",
         severity="warning",
         hold=t.AUTH_FOR,
-        expr=f'{r.FAILURE.record}{{reason="auth"}}',
+        expr=f'{r.FAILURE.record}{{reason="auth"}} > 0',
         summary="The API rejects every credential for an environment.",
         description=f"The API answers 401 or 403 when the {{{{ $labels.source }}}} of {_NAME} is read, with every credential that "
         "the exporter has for it. This does not heal by itself.",
@@ -544,7 +546,7 @@ EXPORTER_ALERTS: Final = (
         name="ExporterRestarting",
         subject="exporter",
         severity="warning",
-        hold="0s",
+        hold=AT_ONCE,
         expr=f"{r.STARTS.record} >= {t.RESTARTS}",
         summary="The exporter starts again and again.",
         description=f"{{{{ $labels.instance }}}} has started {_VALUE} times in {t.RESTART_WINDOW}. Its counters begin at 0 each time, "
@@ -647,7 +649,7 @@ EXPORTER_ALERTS: Final = (
         name="Watchdog",
         subject="nothing",
         severity="none",
-        hold="0s",
+        hold=AT_ONCE,
         expr="vector(1)",
         summary="Alerts arrive.",
         description="This alert always fires. When it stops arriving, the way of the alerts is broken: Prometheus, Alertmanager, or "
@@ -717,7 +719,7 @@ ABSENT_ALERTS: Final = (
         name="ExporterMissing",
         subject="exporter",
         severity="critical",
-        hold="0s",
+        hold=AT_ONCE,
         expr=f"absent_over_time({TARGETS}[{t.MISSING_WINDOW}])",
         summary="No exporter is scraped at all.",
         description=f"This Prometheus has had no target of the job {{{{ $labels.job }}}} for {t.MISSING_WINDOW}: it has vanished from "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import promql_parser
-from promql_parser import AggregateExpr, Call, MatrixSelector, VectorSelector
+from promql_parser import AggregateExpr, BinaryExpr, Call, MatrixSelector, ParenExpr, VectorSelector
 
 from exporter.metrics import catalogue
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 HISTOGRAM_SUFFIXES = ("_bucket", "_sum", "_count")
+COMPARISONS = frozenset(("==", "!=", ">", ">=", "<", "<="))
+ABSENCES = frozenset(("absent", "absent_over_time"))
 TARGET_LABELS = frozenset({"job", "instance"})
 
 
@@ -69,6 +71,27 @@ def metric_names(expr: str) -> list[str]:
 
 def grouped_labels(expr: str) -> set[str]:
     return {label for selection in selections(expr) for _, labels in selection.aggregations for label in labels}
+
+
+def decides(expr: str) -> bool:
+    """Tell whether the expression has a value only where a comparison holds, something is absent, or an alert fires."""
+    return _decides(promql_parser.parse(expr))
+
+
+def _decides(node: promql_parser.Expr) -> bool:
+    match node:
+        case ParenExpr() | AggregateExpr():
+            return _decides(node.expr)
+        case Call():
+            return node.func.name in ABSENCES
+        case VectorSelector():
+            return node.name == "ALERTS"
+        case BinaryExpr():
+            either, both = _decides(node.lhs), _decides(node.lhs) and _decides(node.rhs)
+            compared = str(node.op) in COMPARISONS and not (node.modifier and node.modifier.return_bool)
+            return {"and": either or _decides(node.rhs), "or": both, "unless": either}.get(str(node.op), compared)
+        case _:
+            return False
 
 
 def exposed() -> dict[str, frozenset[str]]:

@@ -16,6 +16,7 @@ import pytest
 import trustme
 import yaml
 
+import exporter
 from dashboards import rules
 from exporter import flags
 from exporter.api.client import REASONS
@@ -191,6 +192,11 @@ def test_the_readme_lists_every_flag_with_its_default_and_no_other() -> None:
         for flag, action in actions().items()
     }
     assert listed == expected | {"--web.listen-address": flags.DEFAULT_ADDRESS}
+
+
+def test_a_page_that_names_the_image_names_that_of_this_version() -> None:
+    named = re.findall(r"managed-agents-exporter:(\d[\w.]*)", "".join(each.text for each in PAGES))
+    assert set(named) == {exporter.__version__}
 
 
 def test_no_page_names_a_flag_that_does_not_exist(any_page: Page) -> None:

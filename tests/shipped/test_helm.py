@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 CHART = generate.CHART
 VALUE_SETS = sorted((Path(__file__).parent / "helm_values").glob("*.yaml"))
+README = (CHART / "README.md").read_text()
 RELEASE, NAMESPACE = "rel", "agents"
+IMAGE = f"managed-agents-exporter/managed-agents-exporter:{exporter.__version__}"
 Documents = list[dict[str, Any]]
 
 needs_helm = pytest.mark.skipif(
@@ -109,7 +111,7 @@ def test_every_duration_of_an_alert_can_be_set() -> None:
 
 
 def test_every_value_has_its_row_in_the_readme() -> None:
-    rows = set(re.findall(r"^\| `([\w.]+)` \|.*\|.*\|$", (CHART / "README.md").read_text(), re.MULTILINE))
+    rows = set(re.findall(r"^\| `([\w.]+)` \|.*\|.*\|$", README, re.MULTILINE))
     assert set(documented_keys(yaml.safe_load((CHART / "values.yaml").read_text()), rows)) == rows
 
 
@@ -127,7 +129,7 @@ def test_schema_and_values_have_the_same_keys() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     jsonschema.Draft7Validator.check_schema(schema)
-    assert schema["properties"].keys() - {"global"} == values.keys()
+    assert schema["properties"].keys() == values.keys()
     for key, value in values.items():
         known = schema["properties"][key]
         if known.get("additionalProperties") is False:
@@ -150,6 +152,7 @@ def test_schema_and_values_have_the_same_keys() -> None:
         {"service": {"port": 0}},
         {"extraArgs": ["log.level=debug"]},
         {"log": {"level": "warning"}},
+        {"ingress": {"enabled": True, "hosts": ["example.com"]}},
     ],
     ids=json.dumps,
 )
@@ -217,6 +220,22 @@ def test_arguments_mounts_and_configuration_are_ones_that_the_program_takes(path
             config.parse(with_made_up_files(text, tmp_path), directory=tmp_path, environ=variables)
 
 
+@needs_helm
+@pytest.mark.parametrize(
+    "values", re.findall(r"```yaml\n(.*?)```", README, re.DOTALL), ids=["api key", "environment keys"]
+)
+def test_the_readmes_values_make_a_configuration_that_the_program_takes(values: str, tmp_path: Path) -> None:
+    (tmp_path / "values.yaml").write_text(values)
+    (text,) = (
+        document["data"]["exporter.yml"]
+        for document in rendered(f"--values={tmp_path}/values.yaml")
+        if "exporter.yml" in document.get("data", {})
+    )
+    read = config.parse(with_made_up_files(text, tmp_path), directory=tmp_path, environ={})
+    assert (read.api.api_key is None, read.discovery.enabled) in {(False, True), (True, False)}
+    assert read.discovery.enabled or read.environments
+
+
 def with_made_up_files(text: str, directory: Path) -> str:
     """Let every credential's path lead to a file that is there."""
     for path in re.findall(r"_file: (\S+)", text):
@@ -243,7 +262,7 @@ def test_everything_that_selects_selects_the_pods_or_their_service(path: Path) -
         assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
         assert service["metadata"]["labels"][monitor["spec"]["jobLabel"]] == "managed-agents"
         namespaces = monitor["spec"].get("namespaceSelector", {}).get("matchNames", [monitor["metadata"]["namespace"]])
-        assert namespaces == [NAMESPACE]
+        assert namespaces == [service["metadata"]["namespace"]]
 
 
 @needs_helm
@@ -401,6 +420,7 @@ def test_a_file_of_rules_can_be_left_out() -> None:
         ("--set=prometheusRule.withoutAlerts={NobodyPolling}", "no alert is called NobodyPolling"),
         ("--set=probe.enabled=true,probe.targets=null", "probe.targets: name the environments"),
         ("--set=serviceMonitor.enable=true", "enable"),
+        ("--set=ingress.enabled=true", "ingress: name its hosts, or set web.externalUrl"),
     ],
 )
 def test_what_would_be_ignored_is_refused_by_name(argument: str, problem: str) -> None:
@@ -444,6 +464,41 @@ def test_behind_an_ingress_links_scrapes_and_probes_have_its_addresses() -> None
         "9831/agents/sd",
     )
     assert the(documents, "Probe")["spec"]["prober"]["path"] == "/agents/probe"
+
+
+def routes(documents: Documents) -> list[tuple[str, str, str]]:
+    """Return host, path and its type of each rule; every one leads to the service's port."""
+    service = the(documents, "Service")
+    found = []
+    for rule in the(documents, "Ingress")["spec"]["rules"]:
+        for path in rule["http"]["paths"]:
+            assert path["backend"] == {"service": {"name": service["metadata"]["name"], "port": {"name": "http"}}}
+            found.append((rule["host"], path["path"], path["pathType"]))
+    return found
+
+
+@needs_helm
+def test_the_ingress_leads_where_the_links_do_or_where_it_is_told() -> None:
+    assert routes(of_set("proxied")) == [("example.com", "/agents", "Prefix")]
+    root = "--set=demo=true,ingress.enabled=true,web.externalUrl=https://queues.example.com:8443"
+    assert routes(rendered(root)) == [("queues.example.com", "/", "Prefix")]
+    assert routes(of_set("subchart")) == [("queues.example.com", "/", "Prefix"), ("example.com", "/queues", "Exact")]
+    ingress = the(of_set("subchart"), "Ingress")
+    assert ingress["spec"]["ingressClassName"] == "nginx"
+    assert ingress["spec"]["tls"] == [{"secretName": "queues-tls", "hosts": ["queues.example.com"]}]
+    assert ingress["metadata"]["annotations"] == {"cert-manager.io/cluster-issuer": "letsencrypt"}
+    assert ingress["metadata"]["labels"]["example.com/tier"] == "edge"
+
+
+@needs_helm
+def test_as_a_part_of_another_chart_it_takes_that_ones_registry_and_any_namespace() -> None:
+    documents = of_set("subchart")
+    assert container(documents)["image"] == f"mirror.example.com/{IMAGE}"
+    assert pod(documents)["imagePullSecrets"] == [{"name": "mirror-login"}, {"name": "another-login"}]
+    elsewhere = {document["kind"] for document in documents if document["metadata"]["namespace"] != "queues"}
+    assert elsewhere == {"ServiceMonitor"}
+    (discovery,) = the(documents, "ScrapeConfig")["spec"]["httpSDConfigs"]
+    assert discovery["url"] == "http://rel-managed-agents-exporter.queues.svc:9831/sd"
 
 
 @needs_helm

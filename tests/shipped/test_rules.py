@@ -16,7 +16,7 @@ import yaml
 from dashboards import recordings, rules
 from dashboards import thresholds as t
 from dashboards.addresses import EXPORTER_URL, GRAFANA_URL
-from tests.shipped.promql_reading import exposed, metric_names
+from tests.shipped.promql_reading import decides, exposed, metric_names
 from tests.shipped.rule_scenarios import (
     ACKNOWLEDGED,
     CALM_COUNTERS,
@@ -803,21 +803,54 @@ def test_promtool_finds_no_fault_with_the_rules_and_the_configuration() -> None:
 
 
 def test_the_rule_files_say_what_the_rules_say() -> None:
-    """Recorded names, expressions, `for` and texts as a YAML reader sees them, both ways."""
+    """Recorded names, expressions, `for` and texts as a YAML reader sees them, both ways. No `for` is one of 0 s."""
     groups = [group for path in RULE_FILES for group in yaml.safe_load(path.read_text())["groups"]]
     read = [rule for group in groups for rule in group["rules"]]
     recorded = {rule["record"]: rule["expr"] for rule in read if "record" in rule}
     alerts = {(rule["alert"], rule["labels"]["severity"]): rule for rule in read if "alert" in rule}
     assert recorded == {rule.record: rule.expr for rule in rules.RECORDINGS}
-    assert {key: (rule["for"], rule["expr"], rule["annotations"]["description"]) for key, rule in alerts.items()} == {
-        (a.full_name, a.severity): (a.hold, a.expr, a.text) for a in rules.ALERTS
+    said = {
+        key: (rule.get("for", rules.AT_ONCE), rule["expr"], rule["annotations"]["description"])
+        for key, rule in alerts.items()
     }
+    assert said == {(a.full_name, a.severity): (a.hold, a.expr, a.text) for a in rules.ALERTS}
     assert len(read) == len(rules.RECORDINGS) + len(rules.ALERTS)
 
 
 def test_no_group_has_more_rules_than_a_hosted_ruler_takes() -> None:
     groups = [group for path in RULE_FILES for group in yaml.safe_load(path.read_text())["groups"]]
     assert [group["name"] for group in groups if len(group["rules"]) > 20] == []
+
+
+def test_a_recording_rule_reads_only_what_its_own_group_recorded_before() -> None:
+    """Groups are evaluated at different moments: what another one recorded would be as old as an interval, and differ from it."""
+    for group in (group for path in RULE_FILES for group in yaml.safe_load(path.read_text())["groups"]):
+        recorded: set[str] = set()
+        for rule in (rule for rule in group["rules"] if "record" in rule):
+            assert {name for name in metric_names(rule["expr"]) if ":" in name} <= recorded, rule["record"]
+            recorded.add(rule["record"])
+
+
+def test_no_alert_fires_only_because_a_series_is_there() -> None:
+    """One that is there only while something is wrong may be there as 0 one day."""
+    for alert in (alert for alert in rules.ALERTS if alert.name != "Watchdog"):
+        assert decides(alert.expr), alert.full_name
+
+
+@pytest.mark.skipif(shutil.which("pint") is None, reason="pint is not installed")
+def test_pint_finds_nothing() -> None:
+    command = [
+        "pint",
+        "--no-color",
+        "--offline",
+        "lint",
+        "--min-severity=info",
+        "--fail-on=info",
+        *map(str, RULE_FILES),
+    ]
+    linted = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert linted.returncode == 0, linted.stdout + linted.stderr
+    assert f"entries={len(rules.RECORDINGS) + len(rules.ALERTS)}" in linted.stderr
 
 
 def test_every_file_reads_only_what_it_or_recording_yml_records() -> None:

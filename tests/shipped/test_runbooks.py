@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from dashboards import rules
+from dashboards.rules import AT_ONCE
 from exporter.simulator import World
 from tests.ample import AMPLE_S
 from tests.exported import exporter_process
@@ -68,7 +69,7 @@ def test_runbook_quotes_its_rules_as_they_are(runbook: Path) -> None:
     """Summary, severity, `for` and the expression with its threshold, for every severity of the alert."""
     quoted = QUOTED.findall(runbook.read_text())
     assert quoted == [
-        (rule["annotations"]["summary"], rule["labels"]["severity"], rule["for"], rule["expr"])
+        (rule["annotations"]["summary"], rule["labels"]["severity"], rule.get("for", AT_ONCE), rule["expr"])
         for rule in ALERT_RULES
         if rule["alert"] == runbook.stem
     ]

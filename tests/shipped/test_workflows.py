@@ -72,6 +72,7 @@ def test_a_job_may_write_only_what_it_makes() -> None:
         ("release.yml", "build"): {"id-token", "attestations"},
         ("release.yml", "publish"): {"id-token"},
         ("release.yml", "image"): {"id-token", "attestations", "packages"},
+        ("release.yml", "chart"): {"packages"},
         ("release.yml", "announce"): {"contents"},
     }
 
@@ -140,7 +141,9 @@ def test_nothing_is_published_before_the_tests_have_passed() -> None:
     assert release["ci"]["uses"] == "./.github/workflows/ci.yml"
     assert release["build"]["needs"] == "ci"
     assert release["publish"]["needs"] == release["image"]["needs"] == "build"
-    assert release["announce"]["needs"] == ["publish", "image"]
+    assert release["chart"]["needs"] == "image"
+    assert release["announce"]["needs"] == ["publish", "image", "chart"]
+    assert all(f"needs.{job}.result != 'failure'" in release["announce"]["if"] for job in ("image", "chart"))
 
 
 def test_the_image_is_made_for_both_processors_with_its_origin_and_its_parts() -> None:

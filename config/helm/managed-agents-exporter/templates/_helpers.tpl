@@ -12,6 +12,10 @@
 {{- end }}
 {{- end }}
 
+{{- define "exporter.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride }}
+{{- end }}
+
 {{- define "exporter.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "exporter.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -31,7 +35,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- /* Metadata of an object that may be in another namespace, with labels of its own. Takes root, part, name. */}}
 {{- define "exporter.metadata" -}}
 name: {{ .name }}
-namespace: {{ default .root.Release.Namespace .part.namespace }}
+namespace: {{ default (include "exporter.namespace" .root) .part.namespace }}
 labels:
   {{- include "exporter.labels" .root | nindent 2 }}
   {{- with .part.additionalLabels }}
@@ -41,7 +45,8 @@ labels:
 
 {{- define "exporter.image" -}}
 {{- with .Values.image }}
-{{- $name := ternary (printf "%s/%s" .registry .repository) .repository (ne .registry "") }}
+{{- $registry := default .registry $.Values.global.imageRegistry }}
+{{- $name := ternary (printf "%s/%s" $registry .repository) .repository (ne $registry "") }}
 {{- if .digest }}
 {{- printf "%s@%s" $name .digest }}
 {{- else }}
@@ -81,7 +86,7 @@ labels:
 {{- end }}
 
 {{- define "exporter.address" -}}
-{{- default (printf "%s.%s.svc:%v" (include "exporter.fullname" .root) .root.Release.Namespace .root.Values.service.port) .part.address }}
+{{- default (printf "%s.%s.svc:%v" (include "exporter.fullname" .root) (include "exporter.namespace" .root) .root.Values.service.port) .part.address }}
 {{- end }}
 
 {{- /* What every path of the exporter begins with: nothing, or a path without a slash at the end. */}}
