@@ -775,7 +775,12 @@ async def test_a_reply_tells_how_far_the_server_is_ahead() -> None:
 
 @pytest.mark.parametrize(
     ("age", "age_s"),
-    [("100", 100.0), (" 7 ", 7.0), ("0", 0.0), ("", 0.0), ("-5", 0.0), ("soon", 0.0), ("1e9", 0.0), ("9" * 40, 0.0)],
+    [
+        *(("100", 100.0), (" 7 ", 7.0), ("0", 0.0)),
+        *(("", 0.0), ("-5", 0.0), ("soon", 0.0), ("1e9", 0.0), ("100.5", 0.0)),
+        *(("100, 100", 100.0), ("100,7", 100.0), ("soon, 100", 0.0)),  # two caches; the client joins their headers
+        *(("2147483648", 2.0**31), ("9" * 40, 2.0**31)),
+    ],
 )
 async def test_an_answer_from_a_cache_is_as_old_as_the_cache_says(age: str, age_s: float) -> None:
     around = Surroundings()
