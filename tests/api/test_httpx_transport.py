@@ -321,6 +321,19 @@ async def test_a_proxy_that_demands_a_login_is_named_also_where_it_only_forwards
         assert (failed.reason, str(failed)) == ("connect", f"the proxy {address} answered 407")
 
 
+@pytest.mark.parametrize("credentials", ["", "user:canary@"])
+async def test_a_proxy_that_cannot_be_reached_is_named(credentials: str, trusting: ssl.SSLContext) -> None:
+    with refusing() as base_url:
+        refuses = base_url.removeprefix("http://").removesuffix("/v1")
+        for address, why in ((refuses, "refused by the host"), ("no.invalid:3128", "the host's name was not found")):
+            url = f"http://{credentials}{address}"
+            options = ConnectOptions(tls=trusting, proxy_url=url, max_response_bytes=LIMIT_BYTES)
+            async with reader("https://api.example/v1", options, timeout_s=5) as proxied:
+                failed = await proxied.read()
+            assert isinstance(failed, ApiError)
+            assert (failed.reason, str(failed)) == ("connect", f"no connection to the proxy {address}: {why}")
+
+
 async def test_an_http_proxy_is_used_and_its_refusal_is_a_fault_of_connecting(trusting: ssl.SSLContext) -> None:
     heads = []
 
