@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import re
 from dataclasses import dataclass
@@ -160,7 +161,9 @@ def _items_query(given: dict[str, Any]) -> ItemsQuery | None:
     if given["items"] is None:
         return None
     states = tuple(dict.fromkeys(map(State, given["items.state"] or STATES)))
-    return ItemsQuery(target=given["items"], states=states, format=given["items.format"] or "table")
+    # A locale without the name's characters passes them as bytes; the configuration is UTF-8.
+    target = os.fsencode(given["items"]).decode("utf-8", "surrogateescape")
+    return ItemsQuery(target=target, states=states, format=given["items.format"] or "table")
 
 
 def _add_web(add: Callable[..., None]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -168,6 +170,15 @@ def test_the_version_and_the_help_are_texts_to_print() -> None:
     version, text = flags.parse(["--version"]), flags.parse(["--help"])
     assert str(version).startswith(f"managed-agents-exporter {__version__} (Python 3.")
     assert all(f"--{name}" in str(text) for name in ("config.check", "web.listen-address", "version"))
+
+
+def test_a_name_is_read_as_utf_8_whatever_the_locale_is() -> None:
+    command = (
+        "from exporter import flags; print(ascii(flags.parse(['--items', __import__('sys').argv[1]]).items.target))"
+    )
+    environ = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    printed = subprocess.check_output([sys.executable, "-c", command, "schlüssel"], env=environ, text=True)
+    assert printed == "'schl\\xfcssel'\n"
 
 
 def test_items_are_those_of_one_environment_in_every_live_state_as_a_table() -> None:
