@@ -206,7 +206,7 @@ def _file(text: str) -> Path:
 
 
 def _path(text: str) -> str:
-    if not text.startswith("/") or text == "/" or any(character in text for character in "?#{} "):
+    if not text.startswith("/") or text == "/" or any(character in text for character in "?#{} ") or _climbs(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a path like /metrics")
     if text in TAKEN_PATHS:
         raise argparse.ArgumentTypeError(f"{text!r} is a path that answers something else")
@@ -214,15 +214,21 @@ def _path(text: str) -> str:
 
 
 def _external_url(text: str) -> str:
-    """Return the URL without a slash at its end."""
-    if not EXTERNAL_URL.fullmatch(text):
+    """Return the URL without slashes at its end."""
+    url = text.rstrip("/")
+    if not EXTERNAL_URL.fullmatch(url) or _climbs(url):
         raise argparse.ArgumentTypeError(f"{text!r} is not an address like https://example.com/exporter")
-    return text.rstrip("/")
+    return url
+
+
+def _climbs(path: str) -> bool:
+    """Tell whether a browser would ask for another path than this one."""
+    return any(part in {".", ".."} for part in path.split("/"))
 
 
 def _prefix(text: str) -> str:
     """Return the path with a slash before it and none at its end. `/` is no prefix."""
     path = f"/{text.strip('/')}".rstrip("/")
-    if not PREFIX.fullmatch(path):
+    if not PREFIX.fullmatch(path) or _climbs(path):
         raise argparse.ArgumentTypeError(f"{text!r} is not a path like /exporter")
     return path

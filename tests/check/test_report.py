@@ -49,7 +49,11 @@ def environment_report(*trials: Trial, finished: bool = True, api_key_serves: bo
         ),
         (
             # A key of another workspace sees nothing here. The exporter stops at its answer, whatever the next key could do.
-            (trial("stats", "api_key", "not_found"), trial("stats", "environment_key"), trial("list", "environment_key")),
+            (
+                trial("stats", "api_key", "not_found"),
+                trial("stats", "environment_key"),
+                trial("list", "environment_key"),
+            ),
             (REMEDY_BY_REASON["not_found"],),
         ),
         ((trial("stats", "api_key"), trial("stats", "environment_key", "not_found")), ()),
