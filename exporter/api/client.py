@@ -264,8 +264,12 @@ class _RetryingCaller:
         except Evicted:
             raise ApiError("timeout", "no answer while other environments waited for the slot") from None
         received = ClockReading(clock.wall(), clock.monotonic())
-        self._check(request, answer, received.wall, api.base_url)
-        value, age_s = self._understand(request, answer), _age_s(answer)
+        try:
+            self._check(request, answer, received.wall, api.base_url)
+            value = self._understand(request, answer)
+        finally:
+            answer.drop_body()
+        age_s = _age_s(answer)
         date = answer.headers.get("date")
         ahead_s = self._server_clock.ahead_s(date, sent.before(age_s), received.before(age_s))
         if http_date(date) is not None:

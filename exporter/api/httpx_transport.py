@@ -216,8 +216,17 @@ def _headers(received: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 async def _read_limited(response: httpcore.Response, options: ConnectOptions) -> Body:
-    assert isinstance(response.stream, AsyncIterable)  # noqa: S101 -- tells the type checker what an async pool answers
     body = bytearray()
+    try:
+        await _receive(response, options, body)
+    except BaseException:
+        body.clear()  # a traceback holds it, in a cycle that the garbage collector may find much later
+        raise
+    return body
+
+
+async def _receive(response: httpcore.Response, options: ConnectOptions, body: bytearray) -> None:
+    assert isinstance(response.stream, AsyncIterable)  # noqa: S101 -- tells the type checker what an async pool answers
     try:
         # The caller parses the body before anybody else gets what is released here.
         with options.bodies.share() as share:
@@ -228,7 +237,6 @@ async def _read_limited(response: httpcore.Response, options: ConnectOptions) ->
                 body += chunk
     except FAULTS:
         raise TransportError("protocol", "the answer was cut short", status=response.status) from None
-    return body
 
 
 def _translated(problem: Exception, proxy_url: str | None) -> TransportError:

@@ -790,6 +790,18 @@ async def test_an_answer_from_a_cache_is_as_old_as_the_cache_says(age: str, age_
     assert (reading.age_s, reading.received_at, reading.server_ahead_s) == (age_s, around.now - age_s, 0.0)
 
 
+# ---- memory
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 404, 429, 500, 529])
+@pytest.mark.parametrize("content", [STATS, b"[" * 1000, b'{"depth": "\\ud800"}', b'{"depth": -1}'])
+async def test_no_body_outlives_its_read_whoever_keeps_the_failure(status: int, content: bytes) -> None:
+    around, body = Surroundings(), bytearray(content)
+    kept = await outcome_of(work_api(around, Script([HttpResponse(status, {}, body)]), environment_key=False))
+    assert (kept is None) == (status == 200 and content == STATS)
+    assert body == b""
+
+
 # ---- nothing leaks
 
 
