@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import re
 from dataclasses import dataclass
@@ -160,7 +161,9 @@ def _items_query(given: dict[str, Any]) -> ItemsQuery | None:
     if given["items"] is None:
         return None
     states = tuple(dict.fromkeys(map(State, given["items.state"] or STATES)))
-    return ItemsQuery(target=given["items"], states=states, format=given["items.format"] or "table")
+    # A locale without the name's characters passes them as bytes; the configuration is UTF-8.
+    target = os.fsencode(given["items"]).decode("utf-8", "surrogateescape")
+    return ItemsQuery(target=target, states=states, format=given["items.format"] or "table")
 
 
 def _add_web(add: Callable[..., None]) -> None:
@@ -203,7 +206,7 @@ def _file(text: str) -> Path:
 
 
 def _path(text: str) -> str:
-    if not text.startswith("/") or text == "/" or any(character in text for character in "?#{} "):
+    if not text.startswith("/") or text == "/" or any(character in text for character in "?#{} ") or _climbs(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a path like /metrics")
     if text in TAKEN_PATHS:
         raise argparse.ArgumentTypeError(f"{text!r} is a path that answers something else")
@@ -211,15 +214,21 @@ def _path(text: str) -> str:
 
 
 def _external_url(text: str) -> str:
-    """Return the URL without a slash at its end."""
-    if not EXTERNAL_URL.fullmatch(text):
+    """Return the URL without slashes at its end."""
+    url = text.rstrip("/")
+    if not EXTERNAL_URL.fullmatch(url) or _climbs(url):
         raise argparse.ArgumentTypeError(f"{text!r} is not an address like https://example.com/exporter")
-    return text.rstrip("/")
+    return url
+
+
+def _climbs(path: str) -> bool:
+    """Tell whether a browser would ask for another path than this one."""
+    return any(part in {".", ".."} for part in path.split("/"))
 
 
 def _prefix(text: str) -> str:
     """Return the path with a slash before it and none at its end. `/` is no prefix."""
     path = f"/{text.strip('/')}".rstrip("/")
-    if not PREFIX.fullmatch(path):
+    if not PREFIX.fullmatch(path) or _climbs(path):
         raise argparse.ArgumentTypeError(f"{text!r} is not a path like /exporter")
     return path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,7 @@ def test_a_mode_is_a_flag_of_its_own(argument: str, mode: str) -> None:
         (["--web.route-prefix=/"], None, "", "/", "./"),
         (["--web.route-prefix=/p"], None, "/p", "/p/", "./"),
         (["--web.external-url=http://h:1"], "http://h:1", "", "/", "/"),
+        (["--web.external-url=https://h/e//"], "https://h/e", "/e", "/e/", "/e/"),
         (["--web.external-url=https://h/e/x/"], "https://h/e/x", "/e/x", "/e/x/", "/e/x/"),
         (["--web.external-url=https://h/e", "--web.route-prefix=/"], "https://h/e", "", "/e/", "/e/"),
         (["--web.external-url=https://[::1]/e", "--web.route-prefix=p"], "https://[::1]/e", "/p", "/e/", "/e/"),
@@ -112,6 +115,7 @@ def test_a_check_is_offline_unless_it_says_otherwise() -> None:
         (["--web.max-requests=²"], "argument --web.max-requests: '²' is not a whole number above 0"),
         (["--web.telemetry-path=metrics"], "argument --web.telemetry-path: 'metrics' is not a path like /metrics"),
         (["--web.telemetry-path=/a?b"], "argument --web.telemetry-path: '/a?b' is not a path like /metrics"),
+        (["--web.telemetry-path=/a/../b"], "argument --web.telemetry-path: '/a/../b' is not a path like /metrics"),
         (["--web.telemetry-path=/sd"], "argument --web.telemetry-path: '/sd' is a path that answers something else"),
         (
             ["--config.file="],
@@ -134,12 +138,14 @@ def test_a_check_is_offline_unless_it_says_otherwise() -> None:
                 "https://h/e?x",
                 "https://u:p@h",
                 "https://h//e",
+                "https://h/../e",
+                "https://h/e/.",
                 "javascript:x",
             )
         ),
         *(
             ([f"--web.route-prefix={path}"], f"argument --web.route-prefix: {path!r} is not a path like /exporter")
-            for path in ("/a?b", "/{a}", "/a b", "a//b")
+            for path in ("/a?b", "/{a}", "/a b", "a//b", "/a/../b", ".")
         ),
         (["--demo", "--simulator"], "--simulator can't go with --demo"),
         (["--demo", "--config.file=x"], "--demo can't go with --config.file"),
@@ -168,6 +174,15 @@ def test_the_version_and_the_help_are_texts_to_print() -> None:
     version, text = flags.parse(["--version"]), flags.parse(["--help"])
     assert str(version).startswith(f"managed-agents-exporter {__version__} (Python 3.")
     assert all(f"--{name}" in str(text) for name in ("config.check", "web.listen-address", "version"))
+
+
+def test_a_name_is_read_as_utf_8_whatever_the_locale_is() -> None:
+    command = (
+        "from exporter import flags; print(ascii(flags.parse(['--items', __import__('sys').argv[1]]).items.target))"
+    )
+    environ = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    printed = subprocess.check_output([sys.executable, "-c", command, "schlüssel"], env=environ, text=True)
+    assert printed == "'schl\\xfcssel'\n"
 
 
 def test_items_are_those_of_one_environment_in_every_live_state_as_a_table() -> None:

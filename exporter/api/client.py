@@ -69,7 +69,9 @@ REFUSALS = frozenset({400, 401, 403})
 REASON_BY_STATUS: Mapping[int, Reason] = {401: "auth", 403: "auth", 404: "not_found", 429: "rate_limited"}
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 SECONDS = re.compile(r"[0-9]{1,99}(\.[0-9]{1,99})?\Z")
-AGE = re.compile(r"[0-9]{1,9}\Z")
+AGE = re.compile(r"[0-9]{1,99}\Z")
+AGE_LIMIT_S = 2.0**31
+"""What a cache says that cannot count further (RFC 9111, 1.2.2)."""
 
 
 class ApiError(Exception):
@@ -262,8 +264,12 @@ class _RetryingCaller:
         except Evicted:
             raise ApiError("timeout", "no answer while other environments waited for the slot") from None
         received = ClockReading(clock.wall(), clock.monotonic())
-        self._check(request, answer, received.wall, api.base_url)
-        value, age_s = self._understand(request, answer), _age_s(answer)
+        try:
+            self._check(request, answer, received.wall, api.base_url)
+            value = self._understand(request, answer)
+        finally:
+            answer.drop_body()
+        age_s = _age_s(answer)
         date = answer.headers.get("date")
         ahead_s = self._server_clock.ahead_s(date, sent.before(age_s), received.before(age_s))
         if http_date(date) is not None:
@@ -479,9 +485,9 @@ def _failure(answer: HttpResponse, *, workspace_id: str) -> ApiError:
 
 
 def _age_s(answer: HttpResponse) -> float:
-    """Read how long a cache between here and the API has kept the answer."""
-    given = answer.headers.get("age", "").strip()
-    return float(given) if AGE.match(given) else 0.0
+    """Read how long a cache between here and the API has kept the answer; where several say it, what the nearest one says."""
+    given = answer.headers.get("age", "").split(",")[0].strip()
+    return min(float(given), AGE_LIMIT_S) if AGE.match(given) else 0.0
 
 
 def _request_id(answer: HttpResponse) -> str | None:

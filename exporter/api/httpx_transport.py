@@ -216,8 +216,17 @@ def _headers(received: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 async def _read_limited(response: httpcore.Response, options: ConnectOptions) -> Body:
-    assert isinstance(response.stream, AsyncIterable)  # noqa: S101 -- tells the type checker what an async pool answers
     body = bytearray()
+    try:
+        await _receive(response, options, body)
+    except BaseException:
+        body.clear()  # a traceback holds it, in a cycle that the garbage collector may find much later
+        raise
+    return body
+
+
+async def _receive(response: httpcore.Response, options: ConnectOptions, body: bytearray) -> None:
+    assert isinstance(response.stream, AsyncIterable)  # noqa: S101 -- tells the type checker what an async pool answers
     try:
         # The caller parses the body before anybody else gets what is released here.
         with options.bodies.share() as share:
@@ -228,7 +237,6 @@ async def _read_limited(response: httpcore.Response, options: ConnectOptions) ->
                 body += chunk
     except FAULTS:
         raise TransportError("protocol", "the answer was cut short", status=response.status) from None
-    return body
 
 
 def _translated(problem: Exception, proxy_url: str | None) -> TransportError:
@@ -241,17 +249,21 @@ def _translated(problem: Exception, proxy_url: str | None) -> TransportError:
         status = str(problem)[:3]
         return _refused_by(proxy_url, int(status) if status.isdecimal() else None)
     if isinstance(problem, httpcore.ConnectError):
-        return TransportError("connect", _unconnected(problem), unanswered=True)
+        return TransportError("connect", _unconnected(problem, proxy_url), unanswered=True)
     if isinstance(problem, httpcore.NetworkError):
         return TransportError("protocol", "the connection was cut in the middle of an answer")
     return TransportError("protocol", "the answer is not valid HTTP")
 
 
 def _refused_by(proxy_url: str | None, status: int | None) -> TransportError:
-    """Name the proxy, never its credentials."""
-    proxy = httpx.URL(proxy_url or "").netloc.decode("ascii")
     does = "makes no connection" if status is None else f"answered {status}"
-    return TransportError("connect", f"the proxy {proxy} {does}", unanswered=status is None or status >= SERVER_ERROR)
+    text = f"{_proxy_name(proxy_url)} {does}"
+    return TransportError("connect", text, unanswered=status is None or status >= SERVER_ERROR)
+
+
+def _proxy_name(proxy_url: str | None) -> str:
+    """Name the proxy, never its credentials."""
+    return f"the proxy {httpx.URL(proxy_url or '').netloc.decode('ascii')}"
 
 
 def _in_units(size: int) -> str:
@@ -266,12 +278,13 @@ def _too_large(response: httpcore.Response, limit: int) -> TransportError:
     return TransportError("too_large", f"the answer is larger than {_in_units(limit)}", status=response.status)
 
 
-def _unconnected(problem: Exception) -> str:
+def _unconnected(problem: Exception, proxy_url: str | None) -> str:
+    where = "" if proxy_url is None else f" to {_proxy_name(proxy_url)}"
     for cause in causes(problem):
         if isinstance(cause, socket.gaierror):
-            return "no connection: the host's name was not found"
+            return f"no connection{where}: the host's name was not found"
         if isinstance(cause, ConnectionRefusedError):
-            return "no connection: refused by the host"
+            return f"no connection{where}: refused by the host"
     return "no connection"
 
 

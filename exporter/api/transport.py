@@ -31,6 +31,11 @@ class HttpResponse:
     headers: Mapping[str, str]
     body: Body
 
+    def drop_body(self) -> None:
+        """Free the body, even while a traceback holds this answer: in a cycle, which the garbage collector may find much later."""
+        if isinstance(self.body, bytearray):
+            self.body.clear()
+
 
 class Transport(Protocol):
     async def get(

@@ -28,6 +28,12 @@ COUNT_LIMIT = 2**53
 """Counts beyond what a float holds exactly are not believed."""
 SET_FROM = datetime(1971, 1, 1, tzinfo=UTC).timestamp()
 """Instants before it mean "not set": the zeros of Go and .NET (year 1), of databases and of Unix (1970)."""
+SET_UNTIL = datetime(2200, 1, 1, tzinfo=UTC).timestamp()
+"""So do instants from it on: the last ones of .NET (9999), of Go's nanoseconds (2262), and what databases have for "never"."""
+UNSET_TEXTS = ("0000-", "-0001-11-30", "0001-01-01", "1970-01-01", "9999-12-31")
+"""How such instants begin where they are written otherwise than in RFC 3339, as MySQL, PHP and Go's time.Time print them."""
+UNSET_NUMBERS = (0, -62_135_596_800)
+"""1970 and year 1 in Unix seconds."""
 ID_LENGTH_LIMIT = 256
 CURSOR_LENGTH_LIMIT = 4096
 REPLACEMENT = "\ufffd"
@@ -309,14 +315,16 @@ def _instant(value: object, field: str, drift: list[str]) -> float | None:
             drift.append(field)
         return None
     at = instant.timestamp()
-    return None if at < SET_FROM else at
+    return at if SET_FROM <= at < SET_UNTIL else None
 
 
 def _is_unset(value: object, instant: datetime | None) -> bool:
-    """Tell whether a value that is no instant is a zero all the same: one without a zone, or with the month 0."""
-    if instant is None:
-        return isinstance(value, str) and value.startswith("0000-00-00")
-    return instant.replace(tzinfo=UTC).timestamp() < SET_FROM
+    """Tell whether a value that is no instant means "not set" all the same: nothing, a number's zero, a known spelling."""
+    if instant is not None:
+        return not SET_FROM <= instant.replace(tzinfo=UTC).timestamp() < SET_UNTIL
+    if isinstance(value, str):
+        return not value or value.startswith(UNSET_TEXTS)
+    return type(value) in {int, float, Decimal} and value in UNSET_NUMBERS
 
 
 def _next_cursor(next_page: object, has_more: object) -> str | None:

@@ -113,12 +113,12 @@ class EnvironmentReport:
         return {trial.reason for trial in trials} == {"auth"} and not any(trial.lacks_workspace for trial in trials)
 
     def _remedies_of(self, source: Source, advice: str, *, explained: bool) -> Iterator[str]:
-        reasons = [trial.reason for trial in self.trials if trial.source == source and not trial.lacks_workspace]
-        if not reasons or None in reasons:
-            return
-        others = [REMEDY_BY_REASON[reason] for reason in reasons if reason is not None and reason != "auth"]
-        yield from others
-        if not others and not explained:
+        trials = [trial for trial in self.trials if trial.source == source and not trial.lacks_workspace]
+        # In the exporter's order: a refusal leads it to the next credential, and nothing else does.
+        reached = next((trial for trial in trials if trial.reason != "auth"), None)
+        if reached is not None and reached.reason is not None:
+            yield REMEDY_BY_REASON[reached.reason]
+        elif reached is None and trials and not explained:
             yield advice
 
 

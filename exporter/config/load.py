@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,13 +71,20 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
 def read_file(path: Path) -> str:
     """Return the text of a configuration file, at most one byte more than it may have. Raises ConfigError."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
             content = file.read(SIZE_LIMIT + 1)
         return content.decode("utf-8-sig")
     except OSError as error:
         raise ConfigError((f"{path}: {system_words(error)}",)) from None
     except UnicodeDecodeError:
         raise ConfigError((f"{path}: not UTF-8",)) from None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file. A named pipe that nobody writes to is empty: to wait for it would hang this reload and all after it."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    os.set_blocking(descriptor, True)  # what is being written now is waited for
+    return descriptor
 
 
 def parse(yaml_text: str, *, directory: Path, environ: Mapping[str, str]) -> Config:

@@ -34,9 +34,12 @@ def conflict(site: Path = Path(__file__).parents[2]) -> Conflict | None:
         return None
     for record in site.glob("*.dist-info/RECORD"):
         other = record.parent.name.partition("-")[0]
-        for file in sorted(digest_by_file.keys() & _recorded(record).keys()) if other != DISTRIBUTION else ():
+        shared = sorted(digest_by_file.keys() & _recorded(record).keys()) if other != DISTRIBUTION else []
+        altered = [file for file in shared if _digest(site / file) != digest_by_file[file]]
+        if shared:
+            file = (altered or shared)[0]
             sentence = f"the distribution {other} has {file} as well, which belongs to this program: {REMEDY}"
-            return Conflict(sentence, fatal=_digest(site / file) != digest_by_file[file])
+            return Conflict(sentence, fatal=bool(altered))
     for file in digest_by_file:
         if not (site / file).exists():
             sentence = f"{file} of this program is missing, as if uninstalled with another distribution: {REMEDY}"

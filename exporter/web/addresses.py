@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 from contextlib import ExitStack
@@ -29,7 +30,16 @@ def parse_address(text: str) -> tuple[str, int]:
     valid = separator and port.isascii() and port.isdecimal() and int(port) <= 65535  # noqa: PLR2004 -- the last port
     if not valid or (":" in bare and bare == host):
         raise AddressError(f"{text!r} is no listen address: give :port, host:port or [v6]:port")
-    return bare, int(port)
+    return _canonical(bare), int(port)
+
+
+def _canonical(host: str) -> str:
+    """Return the usual spelling of an address: `::` for `0:0::0`, and of an IPv4 address in IPv6's clothes that address."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def listen(text: str) -> list[socket.socket]:

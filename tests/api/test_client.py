@@ -775,7 +775,12 @@ async def test_a_reply_tells_how_far_the_server_is_ahead() -> None:
 
 @pytest.mark.parametrize(
     ("age", "age_s"),
-    [("100", 100.0), (" 7 ", 7.0), ("0", 0.0), ("", 0.0), ("-5", 0.0), ("soon", 0.0), ("1e9", 0.0), ("9" * 40, 0.0)],
+    [
+        *(("100", 100.0), (" 7 ", 7.0), ("0", 0.0)),
+        *(("", 0.0), ("-5", 0.0), ("soon", 0.0), ("1e9", 0.0), ("100.5", 0.0)),
+        *(("100, 100", 100.0), ("100,7", 100.0), ("soon, 100", 0.0)),  # two caches; the client joins their headers
+        *(("2147483648", 2.0**31), ("9" * 40, 2.0**31)),
+    ],
 )
 async def test_an_answer_from_a_cache_is_as_old_as_the_cache_says(age: str, age_s: float) -> None:
     around = Surroundings()
@@ -783,6 +788,18 @@ async def test_an_answer_from_a_cache_is_as_old_as_the_cache_says(age: str, age_
     script = Script([answer(headers={"age": age, "date": formatdate(written_at, usegmt=True)})])
     reading = await work_api(around, script).stats(STATS_CALL)
     assert (reading.age_s, reading.received_at, reading.server_ahead_s) == (age_s, around.now - age_s, 0.0)
+
+
+# ---- memory
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 404, 429, 500, 529])
+@pytest.mark.parametrize("content", [STATS, b"[" * 1000, b'{"depth": "\\ud800"}', b'{"depth": -1}'])
+async def test_no_body_outlives_its_read_whoever_keeps_the_failure(status: int, content: bytes) -> None:
+    around, body = Surroundings(), bytearray(content)
+    kept = await outcome_of(work_api(around, Script([HttpResponse(status, {}, body)]), environment_key=False))
+    assert (kept is None) == (status == 200 and content == STATS)
+    assert body == b""
 
 
 # ---- nothing leaks

@@ -9,6 +9,7 @@ import gzip
 import os
 import resource
 import ssl
+import traceback
 import tracemalloc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from tests.faulty_server import STATS, Connection, answer, refusing, serving, un
 from tests.simulated_time import SIMULATED_TIME
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from exporter.api.client import Reason
     from exporter.api.wire import WorkStats
@@ -319,6 +320,46 @@ async def test_a_proxy_that_demands_a_login_is_named_also_where_it_only_forwards
             failed = await proxied.read()
         assert isinstance(failed, ApiError)
         assert (failed.reason, str(failed)) == ("connect", f"the proxy {address} answered 407")
+
+
+def bytes_held(failed: BaseException | None) -> int:
+    """Return how much the exception keeps in memory with the variables of its traceback and of those before it."""
+    held = 0
+    while failed is not None:
+        for frame, _ in traceback.walk_tb(failed.__traceback__):
+            held += sum(len(each) for each in frame.f_locals.values() if isinstance(each, bytearray))
+        failed = failed.__cause__ or failed.__context__
+    return held
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b"x" * (LIMIT_BYTES - 1), b"xx"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b"x" * 500),
+    ],
+    ids=["too large", "cut short"],
+)
+async def test_a_body_that_is_given_up_is_kept_by_nobody(parts: Sequence[bytes], options: ConnectOptions) -> None:
+    async with serving(once(*parts)) as server:
+        transport = HttpxTransport(lambda: options)
+        with pytest.raises(TransportError) as caught:
+            await transport.get(server.base_url, query={}, headers={}, timeout_s=TIMEOUT_S)
+        assert bytes_held(caught.value) == 0
+        await transport.aclose()
+
+
+@pytest.mark.parametrize("credentials", ["", "user:canary@"])
+async def test_a_proxy_that_cannot_be_reached_is_named(credentials: str, trusting: ssl.SSLContext) -> None:
+    with refusing() as base_url:
+        refuses = base_url.removeprefix("http://").removesuffix("/v1")
+        for address, why in ((refuses, "refused by the host"), ("no.invalid:3128", "the host's name was not found")):
+            url = f"http://{credentials}{address}"
+            options = ConnectOptions(tls=trusting, proxy_url=url, max_response_bytes=LIMIT_BYTES)
+            async with reader("https://api.example/v1", options, timeout_s=5) as proxied:
+                failed = await proxied.read()
+            assert isinstance(failed, ApiError)
+            assert (failed.reason, str(failed)) == ("connect", f"no connection to the proxy {address}: {why}")
 
 
 async def test_an_http_proxy_is_used_and_its_refusal_is_a_fault_of_connecting(trusting: ssl.SSLContext) -> None:

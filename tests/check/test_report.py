@@ -47,6 +47,20 @@ def environment_report(*trials: Trial, finished: bool = True, api_key_serves: bo
             (trial("stats", "api_key"), trial("list", "environment_key", "too_large")),
             (REMEDY_BY_REASON["too_large"],),
         ),
+        (
+            # A key of another workspace sees nothing here. The exporter stops at its answer, whatever the next key could do.
+            (
+                trial("stats", "api_key", "not_found"),
+                trial("stats", "environment_key"),
+                trial("list", "environment_key"),
+            ),
+            (REMEDY_BY_REASON["not_found"],),
+        ),
+        ((trial("stats", "api_key"), trial("stats", "environment_key", "not_found")), ()),
+        (
+            (trial("stats", "api_key"), trial("list", "environment_key", "server"), trial("list", "api_key")),
+            (REMEDY_BY_REASON["server"],),
+        ),
     ],
 )
 def test_every_failure_has_its_remedy_once(trials: Sequence[Trial], expected: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@ import dataclasses
 import math
 import os
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -415,6 +416,19 @@ def test_a_missing_a_binary_and_an_unreadable_file_are_named(tmp_path: Path) -> 
         with pytest.raises(ConfigError) as caught:
             load(path, ENVIRON)
         assert caught.value.problems == (f"{path}: {problem}",)
+
+
+def test_a_pipe_is_read_to_its_end_and_is_empty_while_nobody_writes_to_it(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigError, match="nothing to export"):
+        load(pipe, {})
+    both_ends = os.open(pipe, os.O_RDWR)  # a pipe is opened for reading while somebody may write to it
+    os.write(both_ends, ENVIRONMENT.encode())
+    timer = threading.Timer(0.05, os.close, [both_ends])
+    timer.start()
+    assert [each.id for each in load(pipe, ENVIRON).environments] == ["env_a"]
+    timer.join()
 
 
 def test_paths_in_a_file_are_relative_to_the_file(tmp_path: Path) -> None:

@@ -113,6 +113,18 @@ def test_a_checkout_has_no_record_and_no_conflict() -> None:
     assert installation.conflict(ROOT) is None
 
 
+def test_a_file_that_was_replaced_is_found_behind_one_that_was_not(tmp_path: Path) -> None:
+    same, replaced = {"exporter/__init__.py": b"one"}, {"exporter/cli.py": b"own"}
+    for wheel in (
+        write_wheel(tmp_path, "managed_agents_exporter", "0.1.0", same | replaced),
+        write_wheel(tmp_path, "exporter", "0.0.4", same | {"exporter/cli.py": b"other"}),
+    ):
+        zipfile.ZipFile(wheel).extractall(tmp_path)
+    found = installation.conflict(tmp_path)
+    assert found is not None
+    assert (found.fatal, "has exporter/cli.py as well" in found.sentence) == (True, True)
+
+
 def test_another_distribution_with_other_files_only_is_no_conflict(tmp_path: Path) -> None:
     for name, file in (("managed_agents_exporter", "app.py"), ("exporter", "export.py")):
         info = tmp_path / f"{name}-1.dist-info"

@@ -28,7 +28,16 @@ needs_ipv6 = pytest.mark.skipif(not ipv6_works(), reason="this machine has no IP
 
 @pytest.mark.parametrize(
     ("text", "host", "port"),
-    [(":9831", "", 9831), ("localhost:0", "localhost", 0), ("[::1]:9831", "::1", 9831), ("10.0.0.1:1", "10.0.0.1", 1)],
+    [
+        *(
+            (":9831", "", 9831),
+            ("localhost:0", "localhost", 0),
+            ("[::1]:9831", "::1", 9831),
+            ("10.0.0.1:1", "10.0.0.1", 1),
+        ),
+        *(("[0:0:0:0:0:0:0:0]:1", "::", 1), ("[::0]:1", "::", 1), ("[FE80::1%lo]:1", "fe80::1%lo", 1)),
+        ("[::ffff:127.0.0.1]:1", "127.0.0.1", 1),
+    ],
 )
 def test_an_address_is_a_host_and_a_port(text: str, host: str, port: int) -> None:
     assert parse_address(text) == (host, port)
@@ -67,7 +76,7 @@ def answers(host: str, port: int) -> bool:
 
 
 @needs_ipv6
-@pytest.mark.parametrize("text", [":0", "[::]:0"])
+@pytest.mark.parametrize("text", [":0", "[::]:0", "[0::0]:0"])
 def test_all_addresses_are_those_of_ipv4_as_well(text: str, opened: Callable[[str], list[socket.socket]]) -> None:
     port = port_of(opened(text))
     assert [answers(host, port) for host in ("127.0.0.1", "::1")] == [True, True]
