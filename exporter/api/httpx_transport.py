@@ -5,8 +5,9 @@ of `stats` do not say whose they are. Whatever was cut short leaves a pool in do
 cancellation or a protocol error, and closed when the last call that uses it has ended. A connection knows besides whether
 an answer was there before its request: the library would take it for the answer.
 
-Calls go to the pool of httpx's own engine, httpcore, which takes its network as an argument. httpx reads the addresses and makes the
-TLS context. Its client on top brings redirects, cookies and authentication, which are not wanted and cost a third of a call.
+Calls go to the pool of httpx's own engine, httpcore, which takes its network and its connections as arguments; through a proxy the connections
+are its own, too. httpx reads the addresses and makes the TLS context. Its client on top brings redirects, cookies and authentication, which are
+not wanted and cost a third of a call.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ import httpx
 
 from exporter import __version__
 from exporter.api.body_memory import BodyMemory
+from exporter.api.byte_stream import ByteStreamBackend
 from exporter.api.connection import CLOSING_S, Connection, Network, caused_by_tls, causes, unasked
+from exporter.api.http11 import Http11Connection
 from exporter.api.transport import Body, HttpResponse, TransportError
 from exporter.process import descriptors
 
@@ -38,13 +41,13 @@ BODIES_IN_MEMORY = 2
 REMEMBERED_URLS = 2
 PROXY_REFUSES, SERVER_ERROR = 407, 500
 KEEPALIVE_S = 300.0
-BASE_HEADERS = {
-    "accept": "application/json",
-    "accept-encoding": "identity",
-    "cache-control": "no-cache",
-    "connection": "keep-alive",
-    "user-agent": f"managed-agents-exporter/{__version__}",
-}
+BASE_HEADERS = (
+    (b"accept", b"application/json"),
+    (b"accept-encoding", b"identity"),
+    (b"cache-control", b"no-cache"),
+    (b"connection", b"keep-alive"),
+    (b"user-agent", f"managed-agents-exporter/{__version__}".encode()),
+)
 FAULTS = (
     httpcore.NetworkError,
     httpcore.TimeoutException,
@@ -58,7 +61,7 @@ FAULTS = (
 
 def _new_network() -> Network:
     """Half of the process's descriptors are for connections that are kept; the others for scrapers, files, and calls under way."""
-    return Network(httpcore.AnyIOBackend(), limit=descriptors.limit() // 2)
+    return Network(ByteStreamBackend(), limit=descriptors.limit() // 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,10 +150,29 @@ class HttpxTransport:
                 await shared.pool.aclose()
 
 
+class _DirectPool(httpcore.AsyncConnectionPool):
+    """The library's pool with connections of our own."""
+
+    def __init__(self, network: Network, tls: ssl.SSLContext) -> None:
+        super().__init__(max_connections=None, max_keepalive_connections=KEEPALIVE_CONNECTIONS, network_backend=network)
+        self._own_network = network
+        self._own_tls = tls
+
+    def create_connection(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
+        async def connect() -> httpcore.AsyncNetworkStream:
+            host = origin.host.decode("ascii")
+            stream = await self._own_network.connect_tcp(host, origin.port)
+            return await stream.start_tls(self._own_tls, host) if origin.scheme == b"https" else stream
+
+        return Http11Connection(origin, connect, keepalive_s=KEEPALIVE_S)
+
+
 def _pool(options: ConnectOptions) -> httpcore.AsyncConnectionPool:
+    if options.proxy_url is None:
+        return _DirectPool(options.network, options.tls)
     return httpcore.AsyncConnectionPool(
         ssl_context=options.tls,
-        proxy=None if options.proxy_url is None else _proxy(options.proxy_url, options.tls),
+        proxy=_proxy(options.proxy_url, options.tls),
         max_connections=None,
         max_keepalive_connections=KEEPALIVE_CONNECTIONS,
         keepalive_expiry=KEEPALIVE_S,
@@ -175,8 +197,8 @@ async def _exchange(
     try:
         # No timeouts of the library's: a total deadline stands around every call, and a dripping body trips no read timeout.
         place, host = shared.place(url, query)
-        sent = [(name.encode(), value.encode()) for name, value in {**BASE_HEADERS, **headers}.items()]
-        request = httpcore.Request("GET", place, headers=[(b"host", host), *sent])
+        own = ((name.encode(), value.encode()) for name, value in headers.items())
+        request = httpcore.Request("GET", place, headers=[(b"host", host), *BASE_HEADERS, *own])
         with anyio.move_on_after(timeout_s):
             async with aclosing(await shared.pool.handle_async_request(request)) as response:
                 return await _read(response, shared.options)
@@ -284,6 +306,7 @@ def tls_context(
     """
     context = httpx.create_ssl_context(trust_env=False)
     context.load_default_certs()
+    context.set_alpn_protocols(["http/1.1"])
     # From Python 3.13 on it is set by default, and refuses private authorities without extensions that any 3.12 takes: another
     # Python in the image would make every environment unreadable. It checks form; names, dates and signatures are checked anyway.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
