@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,8 +33,12 @@ GZIP_LEVEL = 3
 EXPONENTS_FROM = 1_000_000
 """Where Go begins to write exponents."""
 ENVIRONMENT_MARK = "\0"
-GZIP_WINDOW = 31
-"""zlib's number for its largest window in a gzip envelope."""
+GZIP_WINDOW, GZIP_MEMORY_LEVEL = 29, 6
+"""zlib's numbers for a window of 8 KiB in a gzip envelope, and for tables that fit it. Lines that are alike stand near each other, so a larger
+one makes nothing smaller; and to set it up costs more than to compress what one environment shows.
+"""
+NEGOTIATIONS = 16
+"""How many `Accept` headers are remembered: a scraper sends the same one for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +170,7 @@ class _Text:
 
 def expose(families: Families, own: CollectorRegistry | None, wanted: Wanted) -> Exposition:
     """Render the environments' families, and the exporter's own metrics where `own` is given."""
-    encode, content_type = choose_encoder(preferred_format(wanted.accept))
+    encode, content_type = _negotiated(wanted.accept)
     _, _, escaping = content_type.partition("escaping=")
     if wanted.names or escaping not in {"", "underscores", "allow-utf-8"}:
         parts = iter([encode(_restricted(families, own, wanted.names))])
@@ -178,6 +183,13 @@ def expose(families: Families, own: CollectorRegistry | None, wanted: Wanted) ->
     return Exposition(b"".join(parts), content_type, None)
 
 
+@lru_cache(NEGOTIATIONS)
+def _negotiated(accept: str) -> tuple[Callable[[Any], bytes], str]:
+    """Return the library's encoder and its content type."""
+    encode, content_type = choose_encoder(preferred_format(accept))
+    return encode, content_type
+
+
 def _histogram_template(name: str, bounds_s: Iterable[float]) -> str:
     """Make the lines of a histogram, with a mark for the environment's labels and a %s for each number."""
     bounds = [*map(go_string, bounds_s), "+Inf"]
@@ -188,7 +200,7 @@ def _histogram_template(name: str, bounds_s: Iterable[float]) -> str:
 
 def _compressed(parts: Iterable[bytes]) -> bytes:
     """Compress part by part: nobody ever holds the whole text."""
-    compressor = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, GZIP_WINDOW)
+    compressor = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, GZIP_WINDOW, GZIP_MEMORY_LEVEL)
     return b"".join([*map(compressor.compress, parts), compressor.flush()])
 
 
