@@ -5,9 +5,9 @@ of `stats` do not say whose they are. Whatever was cut short leaves a pool in do
 cancellation or a protocol error, and closed when the last call that uses it has ended. A connection knows besides whether
 an answer was there before its request: the library would take it for the answer.
 
-Calls go to the pool of httpx's own engine, httpcore, which takes its network and its connections as arguments; through a proxy the connections
-are its own, too. httpx reads the addresses and makes the TLS context. Its client on top brings redirects, cookies and authentication, which are
-not wanted and cost a third of a call.
+The connections speak the interface of httpx's own engine, httpcore; through a proxy they are its own. httpx reads the addresses and makes the
+TLS context. The engine's pool, which looks through all its connections three times a call, and the client on top, which brings
+redirects, cookies and authentication, are not wanted here and cost half of a call.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import AsyncIterable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ from exporter.api.transport import Body, HttpResponse, TransportError
 from exporter.process import descriptors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from pathlib import Path
 
 KEEPALIVE_CONNECTIONS = 4
@@ -79,14 +79,41 @@ class ConnectOptions:
 
 
 class _SharedPool:
-    """A pool of connections and how many calls are using it."""
+    """The connections of one environment, how many calls are using it, and how to make another one."""
 
     def __init__(self, options: ConnectOptions) -> None:
         self.options = options
-        self.pool = _pool(options)
+        self._connect = _connector(options)
+        self._idle: list[httpcore.AsyncConnectionInterface] = []
         self.calls = 0
         self.retired = False
         self._places: dict[object, tuple[httpcore.URL, bytes]] = {}
+
+    @asynccontextmanager
+    async def connection(self, origin: httpcore.Origin) -> AsyncIterator[httpcore.AsyncConnectionInterface]:
+        """Lend a connection to one call, the one used last if it is still good; keep it afterwards if it may be used again."""
+        connection = await self._kept(origin) or self._connect(origin)
+        try:
+            yield connection
+        finally:
+            if connection.is_available() and len(self._idle) < KEEPALIVE_CONNECTIONS:
+                self._idle.append(connection)
+            else:
+                await connection.aclose()
+
+    async def aclose(self) -> None:
+        """Close what no call is using."""
+        while self._idle:
+            await self._idle.pop().aclose()
+
+    async def _kept(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface | None:
+        kept, self._idle = self._idle, []
+        for connection in kept:
+            if connection.can_handle_request(origin) and not connection.has_expired():
+                self._idle.append(connection)
+            else:
+                await connection.aclose()
+        return self._idle.pop() if self._idle else None
 
     def place(self, url: str, query: Mapping[str, str]) -> tuple[httpcore.URL, bytes]:
         """Parse the URL, and name its host: an environment asks for the same two again and again. Raises httpx.InvalidURL."""
@@ -130,7 +157,7 @@ class HttpxTransport:
                     self._shared = None
                 await self._retire(shared)
             elif shared.calls == 0:
-                options.network.idle(shared, shared.pool.aclose)
+                options.network.idle(shared, shared.aclose)
 
     async def aclose(self) -> None:
         self._closed = True
@@ -147,37 +174,27 @@ class HttpxTransport:
         shared.options.network.in_use(shared)
         if shared.calls == 0:
             with anyio.move_on_after(CLOSING_S, shield=True):
-                await shared.pool.aclose()
+                await shared.aclose()
 
 
-class _DirectPool(httpcore.AsyncConnectionPool):
-    """The library's pool with connections of our own."""
+def _connector(options: ConnectOptions) -> Callable[[httpcore.Origin], httpcore.AsyncConnectionInterface]:
+    """Return what makes a connection to an origin: our own kind, or through a proxy the library's."""
+    if options.proxy_url is not None:
+        proxy = _proxy(options.proxy_url, options.tls)
+        pool = httpcore.AsyncConnectionPool(
+            ssl_context=options.tls, proxy=proxy, keepalive_expiry=KEEPALIVE_S, network_backend=options.network
+        )
+        return pool.create_connection
 
-    def __init__(self, network: Network, tls: ssl.SSLContext) -> None:
-        super().__init__(max_connections=None, max_keepalive_connections=KEEPALIVE_CONNECTIONS, network_backend=network)
-        self._own_network = network
-        self._own_tls = tls
-
-    def create_connection(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
+    def direct(origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
         async def connect() -> httpcore.AsyncNetworkStream:
             host = origin.host.decode("ascii")
-            stream = await self._own_network.connect_tcp(host, origin.port)
-            return await stream.start_tls(self._own_tls, host) if origin.scheme == b"https" else stream
+            stream = await options.network.connect_tcp(host, origin.port)
+            return await stream.start_tls(options.tls, host) if origin.scheme == b"https" else stream
 
         return Http11Connection(origin, connect, keepalive_s=KEEPALIVE_S)
 
-
-def _pool(options: ConnectOptions) -> httpcore.AsyncConnectionPool:
-    if options.proxy_url is None:
-        return _DirectPool(options.network, options.tls)
-    return httpcore.AsyncConnectionPool(
-        ssl_context=options.tls,
-        proxy=_proxy(options.proxy_url, options.tls),
-        max_connections=None,
-        max_keepalive_connections=KEEPALIVE_CONNECTIONS,
-        keepalive_expiry=KEEPALIVE_S,
-        network_backend=options.network,
-    )
+    return direct
 
 
 def _proxy(url: str, tls: ssl.SSLContext) -> httpcore.Proxy:
@@ -200,7 +217,10 @@ async def _exchange(
         own = ((name.encode(), value.encode()) for name, value in headers.items())
         request = httpcore.Request("GET", place, headers=[(b"host", host), *BASE_HEADERS, *own])
         with anyio.move_on_after(timeout_s):
-            async with aclosing(await shared.pool.handle_async_request(request)) as response:
+            async with (
+                shared.connection(place.origin) as connection,
+                aclosing(await connection.handle_async_request(request)) as response,
+            ):
                 return await _read(response, shared.options)
     except FAULTS as problem:
         raise _translated(problem, shared.options.proxy_url) from None
