@@ -142,22 +142,20 @@ class Budget:
     def register_demand(self, environment_ids: Iterable[str], *, now: float) -> None:
         """Note that these environments are scraped now; forget those that have not been scraped lately."""
         for environment_id in environment_ids:
-            demand = self._demand_by_environment.get(environment_id)
+            demand = self._demand_by_environment.pop(environment_id, None)
             if demand is None:
-                first_guess_s = max(self._min_interval_s, PERIOD_FIRST_GUESS_S)
-                demand = self._demand_by_environment[environment_id] = _Demand(now, now, first_guess_s)
+                demand = _Demand(now, now, max(self._min_interval_s, PERIOD_FIRST_GUESS_S))
+            self._demand_by_environment[environment_id] = (
+                demand  # the last one now: they stand in the order in which they asked
+            )
             demand.asked_at = now
             if now - demand.period_at >= self._min_interval_s and now > demand.period_at:
                 demand.period_s = min(DEMAND_KEPT_S, now - demand.period_at)
                 demand.period_at = now
             demand.begin_scrape()
             if now - demand.open_end_at >= RESERVED_KEPT_S:
-                demand.reserved = 0
-        asked_lately = now - DEMAND_KEPT_S
-        self._demand_by_environment = {
-            key: demand for key, demand in self._demand_by_environment.items() if demand.asked_at >= asked_lately
-        }
-        self._reserved = sum(demand.reserved for demand in self._demand_by_environment.values())
+                self._reserve(demand, 0)
+        self._forget_before(now - DEMAND_KEPT_S)
         self._slack_by_priority.clear()
 
     def take(self, priority: Priority, *, environment_id: str | None, now: float) -> bool:
@@ -231,6 +229,13 @@ class Budget:
         self._tokens = min(self._burst, self._tokens + passed_s * mean * self._per_minute / MINUTE_S)
         self._share = share
         self._at = now
+
+    def _forget_before(self, asked_lately: float) -> None:
+        """Forget the environments that nobody has asked for since. They come first, so a probe of one looks at one, not at all."""
+        demands = self._demand_by_environment
+        while demands and (oldest := demands[next(iter(demands))]).asked_at < asked_lately:
+            self._reserve(oldest, 0)
+            del demands[next(iter(demands))]
 
     def _note(self, priority: Priority, demand: _Demand, now: float) -> None:
         if priority is Priority.STATS:

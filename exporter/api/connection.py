@@ -16,7 +16,6 @@ How many are open. There may be more environments than the process may have conn
 from __future__ import annotations
 
 import math
-import select
 import ssl
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -27,7 +26,6 @@ import httpcore
 from exporter.api.transport import TransportError
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 Address = tuple[str, int]
@@ -95,9 +93,6 @@ class Connection(httpcore.AsyncNetworkStream):
         self._stream = stream
         self._network = network
         self._address = address
-        # Asked for at every call, and anyio makes all that can be known of a connection anew each time.
-        self._socket: socket.socket = stream.get_extra_info("socket")
-        self._tls: ssl.SSLObject | None = stream.get_extra_info("ssl_object")
         self.answering = False
         self._answered_at = math.inf
         self._asked_again_at: float | None = None
@@ -123,14 +118,9 @@ class Connection(httpcore.AsyncNetworkStream):
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- httpcore's signature
         if buffer and self.answering:
-            self._check_nothing_left()
             self.answering = False
             self._asked_again_at = anyio.current_time()
-        try:
-            await self._stream.write(buffer, timeout)
-        except httpcore.WriteError:
-            self._found_dead()
-            raise
+        await self._stream.write(buffer, timeout)
 
     async def start_tls(
         self,
@@ -154,8 +144,9 @@ class Connection(httpcore.AsyncNetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         if info == "is_readable":
-            return _is_readable(self._socket) or self._network.condemns(self._address, self._answered_at)
-        return self._tls if info == "ssl_object" else self._stream.get_extra_info(info)
+            condemned = self._network.condemns(self._address, self._answered_at)
+            return condemned or self._stream.get_extra_info(info)
+        return self._stream.get_extra_info(info)
 
     def _begin_answer(self) -> None:
         self.answering = True
@@ -167,24 +158,6 @@ class Connection(httpcore.AsyncNetworkStream):
         """Note that there was no answer, where one had been given to an earlier request."""
         if self._asked_again_at is not None:
             self._network.found_dead(self._address, self._asked_again_at)
-
-    def _check_nothing_left(self) -> None:
-        """Look for a TLS record that came with the last answer: it shows neither in httpcore's buffer nor at the socket."""
-        try:
-            left = b"" if self._tls is None else self._tls.read(1)
-        except ssl.SSLError:
-            return
-        if left:
-            raise unasked()
-
-
-def _is_readable(connected: socket.socket) -> bool:
-    """Tell whether there is something to read, be it the end; a closed socket counts as at its end."""
-    if connected.fileno() < 0:
-        return True
-    poll = select.poll()
-    poll.register(connected, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def unasked() -> TransportError:

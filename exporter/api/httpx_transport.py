@@ -5,8 +5,9 @@ of `stats` do not say whose they are. Whatever was cut short leaves a pool in do
 cancellation or a protocol error, and closed when the last call that uses it has ended. A connection knows besides whether
 an answer was there before its request: the library would take it for the answer.
 
-Calls go to the pool of httpx's own engine, httpcore, which takes its network as an argument. httpx reads the addresses and makes the
-TLS context. Its client on top brings redirects, cookies and authentication, which are not wanted and cost a third of a call.
+The connections speak the interface of httpx's own engine, httpcore; through a proxy they are its own. httpx reads the addresses and makes the
+TLS context. The engine's pool, which looks through all its connections three times a call, and the client on top, which brings
+redirects, cookies and authentication, are not wanted here and cost half of a call.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import AsyncIterable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,12 +25,14 @@ import httpx
 
 from exporter import __version__
 from exporter.api.body_memory import BodyMemory
+from exporter.api.byte_stream import ByteStreamBackend
 from exporter.api.connection import CLOSING_S, Connection, Network, caused_by_tls, causes, unasked
+from exporter.api.http11 import Http11Connection
 from exporter.api.transport import Body, HttpResponse, TransportError
 from exporter.process import descriptors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from pathlib import Path
 
 KEEPALIVE_CONNECTIONS = 4
@@ -38,13 +41,13 @@ BODIES_IN_MEMORY = 2
 REMEMBERED_URLS = 2
 PROXY_REFUSES, SERVER_ERROR = 407, 500
 KEEPALIVE_S = 300.0
-BASE_HEADERS = {
-    "accept": "application/json",
-    "accept-encoding": "identity",
-    "cache-control": "no-cache",
-    "connection": "keep-alive",
-    "user-agent": f"managed-agents-exporter/{__version__}",
-}
+BASE_HEADERS = (
+    (b"accept", b"application/json"),
+    (b"accept-encoding", b"identity"),
+    (b"cache-control", b"no-cache"),
+    (b"connection", b"keep-alive"),
+    (b"user-agent", f"managed-agents-exporter/{__version__}".encode()),
+)
 FAULTS = (
     httpcore.NetworkError,
     httpcore.TimeoutException,
@@ -58,7 +61,7 @@ FAULTS = (
 
 def _new_network() -> Network:
     """Half of the process's descriptors are for connections that are kept; the others for scrapers, files, and calls under way."""
-    return Network(httpcore.AnyIOBackend(), limit=descriptors.limit() // 2)
+    return Network(ByteStreamBackend(), limit=descriptors.limit() // 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,14 +79,41 @@ class ConnectOptions:
 
 
 class _SharedPool:
-    """A pool of connections and how many calls are using it."""
+    """The connections of one environment, how many calls are using it, and how to make another one."""
 
     def __init__(self, options: ConnectOptions) -> None:
         self.options = options
-        self.pool = _pool(options)
+        self._connect = _connector(options)
+        self._idle: list[httpcore.AsyncConnectionInterface] = []
         self.calls = 0
         self.retired = False
         self._places: dict[object, tuple[httpcore.URL, bytes]] = {}
+
+    @asynccontextmanager
+    async def connection(self, origin: httpcore.Origin) -> AsyncIterator[httpcore.AsyncConnectionInterface]:
+        """Lend a connection to one call, the one used last if it is still good; keep it afterwards if it may be used again."""
+        connection = await self._kept(origin) or self._connect(origin)
+        try:
+            yield connection
+        finally:
+            if connection.is_available() and len(self._idle) < KEEPALIVE_CONNECTIONS:
+                self._idle.append(connection)
+            else:
+                await connection.aclose()
+
+    async def aclose(self) -> None:
+        """Close what no call is using."""
+        while self._idle:
+            await self._idle.pop().aclose()
+
+    async def _kept(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface | None:
+        kept, self._idle = self._idle, []
+        for connection in kept:
+            if connection.can_handle_request(origin) and not connection.has_expired():
+                self._idle.append(connection)
+            else:
+                await connection.aclose()
+        return self._idle.pop() if self._idle else None
 
     def place(self, url: str, query: Mapping[str, str]) -> tuple[httpcore.URL, bytes]:
         """Parse the URL, and name its host: an environment asks for the same two again and again. Raises httpx.InvalidURL."""
@@ -127,7 +157,7 @@ class HttpxTransport:
                     self._shared = None
                 await self._retire(shared)
             elif shared.calls == 0:
-                options.network.idle(shared, shared.pool.aclose)
+                options.network.idle(shared, shared.aclose)
 
     async def aclose(self) -> None:
         self._closed = True
@@ -144,18 +174,27 @@ class HttpxTransport:
         shared.options.network.in_use(shared)
         if shared.calls == 0:
             with anyio.move_on_after(CLOSING_S, shield=True):
-                await shared.pool.aclose()
+                await shared.aclose()
 
 
-def _pool(options: ConnectOptions) -> httpcore.AsyncConnectionPool:
-    return httpcore.AsyncConnectionPool(
-        ssl_context=options.tls,
-        proxy=None if options.proxy_url is None else _proxy(options.proxy_url, options.tls),
-        max_connections=None,
-        max_keepalive_connections=KEEPALIVE_CONNECTIONS,
-        keepalive_expiry=KEEPALIVE_S,
-        network_backend=options.network,
-    )
+def _connector(options: ConnectOptions) -> Callable[[httpcore.Origin], httpcore.AsyncConnectionInterface]:
+    """Return what makes a connection to an origin: our own kind, or through a proxy the library's."""
+    if options.proxy_url is not None:
+        proxy = _proxy(options.proxy_url, options.tls)
+        pool = httpcore.AsyncConnectionPool(
+            ssl_context=options.tls, proxy=proxy, keepalive_expiry=KEEPALIVE_S, network_backend=options.network
+        )
+        return pool.create_connection
+
+    def direct(origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
+        async def connect() -> httpcore.AsyncNetworkStream:
+            host = origin.host.decode("ascii")
+            stream = await options.network.connect_tcp(host, origin.port)
+            return await stream.start_tls(options.tls, host) if origin.scheme == b"https" else stream
+
+        return Http11Connection(origin, connect, keepalive_s=KEEPALIVE_S)
+
+    return direct
 
 
 def _proxy(url: str, tls: ssl.SSLContext) -> httpcore.Proxy:
@@ -175,10 +214,13 @@ async def _exchange(
     try:
         # No timeouts of the library's: a total deadline stands around every call, and a dripping body trips no read timeout.
         place, host = shared.place(url, query)
-        sent = [(name.encode(), value.encode()) for name, value in {**BASE_HEADERS, **headers}.items()]
-        request = httpcore.Request("GET", place, headers=[(b"host", host), *sent])
+        own = ((name.encode(), value.encode()) for name, value in headers.items())
+        request = httpcore.Request("GET", place, headers=[(b"host", host), *BASE_HEADERS, *own])
         with anyio.move_on_after(timeout_s):
-            async with aclosing(await shared.pool.handle_async_request(request)) as response:
+            async with (
+                shared.connection(place.origin) as connection,
+                aclosing(await connection.handle_async_request(request)) as response,
+            ):
                 return await _read(response, shared.options)
     except FAULTS as problem:
         raise _translated(problem, shared.options.proxy_url) from None
@@ -297,6 +339,7 @@ def tls_context(
     """
     context = httpx.create_ssl_context(trust_env=False)
     context.load_default_certs()
+    context.set_alpn_protocols(["http/1.1"])
     # From Python 3.13 on it is set by default, and refuses private authorities without extensions that any 3.12 takes: another
     # Python in the image would make every environment unreadable. It checks form; names, dates and signatures are checked anyway.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT

@@ -8,10 +8,11 @@ and the library's encoders write the rest, and all of it where somebody asks for
 from __future__ import annotations
 
 import zlib
+from collections import defaultdict
 from dataclasses import dataclass
-from io import BytesIO
+from functools import lru_cache
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -27,13 +28,23 @@ if TYPE_CHECKING:
     from exporter.metrics.catalogue import Metric
     from exporter.metrics.series import Families, MetricFamily
 
+    _Value = tuple[str, tuple[str, ...], float, Exemplar | None] | tuple[str, HistogramView]
+    """What a row or a histogram shows, behind the labels of its environment."""
+
 GZIP_LEVEL = 3
 """Level 6, the usual one, takes two and a half times as long, on the scrape's critical path, for 8 % less."""
 EXPONENTS_FROM = 1_000_000
 """Where Go begins to write exponents."""
 ENVIRONMENT_MARK = "\0"
-GZIP_WINDOW = 31
-"""zlib's number for its largest window in a gzip envelope."""
+GZIP_WINDOW, GZIP_MEMORY_LEVEL = 29, 6
+"""zlib's numbers for a window of 8 KiB in a gzip envelope, and for tables that fit it. Lines that are alike stand near each other, so a larger
+one makes nothing smaller; and to set it up costs more than to compress what one environment shows.
+"""
+PIECE_LENGTH = 64 * 1024
+KINDS_OF_LINES = 256
+"""How many constant parts of lines are remembered: all, unless there are very many workspaces."""
+NEGOTIATIONS = 16
+"""How many `Accept` headers are remembered: a scraper sends the same one for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,86 +97,63 @@ class _GoStrings(dict[float, str]):
         return text
 
 
-class _Pieces(NamedTuple):
-    """The constant pieces of a line, before the environment's labels and after them, and where it is written."""
-
-    before: str
-    after: str
-    write: Callable[[bytes], int]
-
-
 class _Text:
     """Writes families line by line, as the library does: `sorted` labels, histograms as buckets, count and sum."""
 
     def __init__(self, *, openmetrics: bool) -> None:
         self._openmetrics = openmetrics
         self._number = _GoStrings()
-        self._buffer_by_name: dict[str, BytesIO] = {}
-        self._pieces_by_row: dict[tuple[str, tuple[str, ...]], _Pieces] = {}
-        self._template_by_histogram: dict[tuple[str, tuple[float, ...]], str] = {}
 
     def write(self, families: Families) -> Iterator[bytes]:
-        """Yield family after family, each as a whole."""
+        """Yield the families, one after the other, in pieces of some size."""
+        # The values of all environments are a fifth of their text, so nobody holds more than a piece of that.
+        values_by_name: dict[str, list[_Value]] = defaultdict(list)
         for environment, rows, histograms, exemplars in families.series():
             of = _labels({"environment_id": environment.id, "environment_name": environment.name})
             for metric, labels, value in rows:
-                before, after, write = self._pieces_by_row.get((metric.name, labels)) or self._new_pieces(
-                    metric, labels
-                )
-                with_exemplar = metric is catalogue.WORK_FINISHED and self._openmetrics
-                exemplar = self._exemplar(exemplars.get(labels)) if with_exemplar else ""
-                write(f"{before}{of}{after}{self._number[value]}{exemplar}\n".encode())
+                exemplar = exemplars.get(labels) if metric is catalogue.WORK_FINISHED else None
+                values_by_name[metric.name].append((of, labels, value, exemplar))
             for metric, histogram in histograms:
-                self._buffer(metric).write(self._histogram(metric.name, of, histogram).encode())
+                values_by_name[metric.name].append((of, histogram))
+        return _in_pieces(self._texts(values_by_name))
+
+    def _texts(self, values_by_name: dict[str, list[_Value]]) -> Iterator[str]:
         for metric in catalogue.CATALOGUE:
-            buffer = self._buffer_by_name.pop(metric.name, None)
-            if buffer is not None:
-                yield buffer.getvalue()
+            values = values_by_name.pop(metric.name, None)
+            if values is not None:
+                yield _head(metric, openmetrics=self._openmetrics)
+                yield from (self._text(metric, value) for value in values)
 
-    def _buffer(self, metric: Metric) -> BytesIO:
-        # Not a list of lines: 90,000 small strings at once would leave the process larger for good.
-        buffer = self._buffer_by_name.get(metric.name)
-        if buffer is None:
-            buffer = self._buffer_by_name[metric.name] = BytesIO()
-            buffer.write(self._head(metric).encode())
-        return buffer
+    def _text(self, metric: Metric, value: _Value) -> str:
+        match value:
+            case of, labels, number, exemplar:
+                return self._line(metric, of, labels, number, exemplar)
+            case of, histogram:
+                return self._histogram(metric.name, of, histogram)
 
-    def _head(self, metric: Metric) -> str:
-        name = metric.family if self._openmetrics else metric.name
-        text = metric.help.replace("\\", r"\\").replace("\n", r"\n")
-        text = text.replace('"', r"\"") if self._openmetrics else text
-        return f"# HELP {name} {text}\n# TYPE {name} {metric.type}\n"
-
-    def _new_pieces(self, metric: Metric, values: tuple[str, ...]) -> _Pieces:
-        names = metric.labels[len(catalogue.ENVIRONMENT_LABELS) :]
-        more = "".join(f",{_labels({name: value})}" for name, value in sorted(zip(names, values, strict=True)))
-        pieces = _Pieces(f"{metric.name}{{", f"{more}}} ", self._buffer(metric).write)
-        self._pieces_by_row[metric.name, values] = pieces
-        return pieces
+    def _line(self, metric: Metric, of: str, labels: tuple[str, ...], value: float, exemplar: Exemplar | None) -> str:
+        before, after = _constant_pieces(metric.name, metric.labels, labels)
+        return f"{before}{of}{after}{self._number[value]}{self._exemplar(exemplar)}\n"
 
     def _histogram(self, name: str, of: str, histogram: HistogramView) -> str:
         # All lines at once, because most lines of a scrape are a histogram's.
-        key = (name, histogram.bounds_s)
-        template = self._template_by_histogram.get(key)
-        if template is None:
-            template = self._template_by_histogram[key] = _histogram_template(name, histogram.bounds_s)
         number = self._number
         numbers = [number[count] for count in histogram.cumulative_counts]
         if self._openmetrics and histogram.exemplars:
             numbers = [each + self._exemplar(of_it) for each, of_it in zip(numbers, histogram.exemplars, strict=True)]
-        lines = template.replace(ENVIRONMENT_MARK, of.replace("%", "%%"))
+        lines = _histogram_template(name, histogram.bounds_s).replace(ENVIRONMENT_MARK, of.replace("%", "%%"))
         return lines % (*numbers, number[histogram.count], number[histogram.sum_s])
 
     def _exemplar(self, exemplar: Exemplar | None) -> str:
-        labels = {} if exemplar is None else exemplar_labels(exemplar)
-        if exemplar is None or not labels:
+        if exemplar is None or not self._openmetrics:
             return ""
-        return f" # {{{_labels(labels)}}} {self._number[exemplar.value]} {exemplar.at}"
+        labels = exemplar_labels(exemplar)
+        return f" # {{{_labels(labels)}}} {self._number[exemplar.value]} {exemplar.at}" if labels else ""
 
 
 def expose(families: Families, own: CollectorRegistry | None, wanted: Wanted) -> Exposition:
     """Render the environments' families, and the exporter's own metrics where `own` is given."""
-    encode, content_type = choose_encoder(preferred_format(wanted.accept))
+    encode, content_type = _negotiated(wanted.accept)
     _, _, escaping = content_type.partition("escaping=")
     if wanted.names or escaping not in {"", "underscores", "allow-utf-8"}:
         parts = iter([encode(_restricted(families, own, wanted.names))])
@@ -178,7 +166,45 @@ def expose(families: Families, own: CollectorRegistry | None, wanted: Wanted) ->
     return Exposition(b"".join(parts), content_type, None)
 
 
-def _histogram_template(name: str, bounds_s: Iterable[float]) -> str:
+@lru_cache(NEGOTIATIONS)
+def _negotiated(accept: str) -> tuple[Callable[[Any], bytes], str]:
+    """Return the library's encoder and its content type."""
+    encode, content_type = choose_encoder(preferred_format(accept))
+    return encode, content_type
+
+
+def _in_pieces(texts: Iterable[str]) -> Iterator[bytes]:
+    """Join small texts: 90,000 of them at once would leave the process larger for good, and so would the whole of them."""
+    held: list[str] = []
+    length = 0
+    for text in texts:
+        held.append(text)
+        length += len(text)
+        if length >= PIECE_LENGTH:
+            yield "".join(held).encode()
+            held.clear()
+            length = 0
+    yield "".join(held).encode()
+
+
+@lru_cache(KINDS_OF_LINES)
+def _head(metric: Metric, *, openmetrics: bool) -> str:
+    name = metric.family if openmetrics else metric.name
+    text = metric.help.replace("\\", r"\\").replace("\n", r"\n")
+    text = text.replace('"', r"\"") if openmetrics else text
+    return f"# HELP {name} {text}\n# TYPE {name} {metric.type}\n"
+
+
+@lru_cache(KINDS_OF_LINES)
+def _constant_pieces(name: str, names: tuple[str, ...], values: tuple[str, ...]) -> tuple[str, str]:
+    """Return what stands in a line before the environment's labels and after them; `values`: of the labels that follow these."""
+    more_names = names[len(catalogue.ENVIRONMENT_LABELS) :]
+    more = "".join(f",{_labels({each: value})}" for each, value in sorted(zip(more_names, values, strict=True)))
+    return f"{name}{{", f"{more}}} "
+
+
+@lru_cache(KINDS_OF_LINES)
+def _histogram_template(name: str, bounds_s: tuple[float, ...]) -> str:
     """Make the lines of a histogram, with a mark for the environment's labels and a %s for each number."""
     bounds = [*map(go_string, bounds_s), "+Inf"]
     buckets = [f'{name}_bucket{{{ENVIRONMENT_MARK},le="{bound}"}} %s\n' for bound in bounds]
@@ -188,7 +214,7 @@ def _histogram_template(name: str, bounds_s: Iterable[float]) -> str:
 
 def _compressed(parts: Iterable[bytes]) -> bytes:
     """Compress part by part: nobody ever holds the whole text."""
-    compressor = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, GZIP_WINDOW)
+    compressor = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, GZIP_WINDOW, GZIP_MEMORY_LEVEL)
     return b"".join([*map(compressor.compress, parts), compressor.flush()])
 
 

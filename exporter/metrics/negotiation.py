@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def prefers_json(accept: str) -> bool:
     return quality_by_kind.get("application/json", 0.0) > quality_by_kind.get("text/html", 0.0)
 
 
+@lru_cache(16)  # a scraper sends the same header for ever
 def takes_gzip(accept_encoding: str) -> bool:
     return any(offer.kind == "gzip" and offer.quality > 0 for offer in _offers(accept_encoding))
 

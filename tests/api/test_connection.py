@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpcore
 import pytest
 
 from exporter.api.connection import Connection, Network, caused_by_tls, causes
 from exporter.api.transport import TransportError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = pytest.mark.anyio
 
@@ -24,9 +20,9 @@ pytestmark = pytest.mark.anyio
 class Scripted(httpcore.AsyncNetworkStream):
     """Answers each read with the next of `received`; an exception is raised."""
 
-    socket_: socket.socket
     received: list[bytes | BaseException] = field(default_factory=list)
     written: list[bytes] = field(default_factory=list)
+    readable: bool = False
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 -- httpcore's signature
         del max_bytes, timeout
@@ -42,25 +38,15 @@ class Scripted(httpcore.AsyncNetworkStream):
     async def aclose(self) -> None: ...
 
     def get_extra_info(self, info: str) -> Any:
-        return self.socket_ if info == "socket" else None
+        return self.readable if info == "is_readable" else None
 
 
 def connection_over(stream: Scripted) -> Connection:
     return Connection(stream, Network(httpcore.AnyIOBackend(), limit=10), ("api.example", 443))
 
 
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    near, far = socket.socketpair()
-    yield near, far
-    near.close()
-    far.close()
-
-
-async def test_a_connection_is_answering_from_the_first_byte_to_the_next_request(
-    pair: tuple[socket.socket, socket.socket],
-) -> None:
-    stream = Scripted(pair[0], [b"HTTP/1.1 200"])
+async def test_a_connection_is_answering_from_the_first_byte_to_the_next_request() -> None:
+    stream = Scripted([b"HTTP/1.1 200"])
     connection = connection_over(stream)
     states = [connection.answering]
     await connection.write(b"GET / HTTP/1.1\r\n\r\n")
@@ -76,36 +62,28 @@ async def test_a_connection_is_answering_from_the_first_byte_to_the_next_request
 
 
 @pytest.mark.parametrize("end", [b"", httpcore.ReadError("reset")])
-async def test_an_end_before_the_answer_is_one_that_may_be_tried_again(
-    end: bytes | Exception, pair: tuple[socket.socket, socket.socket]
-) -> None:
-    connection = connection_over(Scripted(pair[0], [end]))
+async def test_an_end_before_the_answer_is_one_that_may_be_tried_again(end: bytes | Exception) -> None:
+    connection = connection_over(Scripted([end]))
     await connection.write(b"GET")
     with pytest.raises(TransportError, match="cut before an answer") as caught:
         await connection.read(100)
     assert caught.value.unanswered
 
 
-async def test_an_end_within_the_answer_is_none(pair: tuple[socket.socket, socket.socket]) -> None:
-    connection = connection_over(Scripted(pair[0], [b"HTTP", b"", b"/1.1", httpcore.ReadError("reset")]))
+async def test_an_end_within_the_answer_is_none() -> None:
+    connection = connection_over(Scripted([b"HTTP", b"", b"/1.1", httpcore.ReadError("reset")]))
     assert [await connection.read(100) for _ in range(3)] == [b"HTTP", b"", b"/1.1"]
     with pytest.raises(httpcore.ReadError):
         await connection.read(100)
 
 
-def test_what_came_unasked_makes_an_idle_connection_readable(pair: tuple[socket.socket, socket.socket]) -> None:
-    near, far = pair
-    connection = connection_over(Scripted(near))
-    seen = [connection.get_extra_info("is_readable")]
-    far.send(b"HTTP/1.1 200 OK")
-    seen.append(connection.get_extra_info("is_readable"))
-    near.recv(100)
-    seen.append(connection.get_extra_info("is_readable"))
-    far.close()
-    seen.append(connection.get_extra_info("is_readable"))
-    near.close()
-    seen.append(connection.get_extra_info("is_readable"))
-    assert seen == [False, True, False, True, True]
+def test_a_connection_is_readable_when_its_stream_is() -> None:
+    stream = Scripted()
+    connection = connection_over(stream)
+    seen = [bool(connection.get_extra_info("is_readable"))]
+    stream.readable = True
+    seen.append(bool(connection.get_extra_info("is_readable")))
+    assert seen == [False, True]
 
 
 def test_what_caused_a_fault_is_found_however_it_was_chained() -> None:
@@ -148,8 +126,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 class Idle:
     """A connection of one network that was asked and has answered once."""
 
-    def __init__(self, network: Network, near: socket.socket, port: int = 443) -> None:
-        self.stream = Scripted(near)
+    def __init__(self, network: Network, port: int = 443) -> None:
+        self.stream = Scripted()
         self.connection = Connection(self.stream, network, ("api.example", port))
 
     async def ask(self, outcome: bytes | BaseException = b"HTTP/1.1 200 OK") -> None:
@@ -171,10 +149,10 @@ DEATHS: dict[str, bytes | BaseException] = {
 
 @pytest.mark.parametrize("death", DEATHS)
 async def test_a_connection_found_dead_condemns_those_to_the_same_address_that_are_idle_for_as_long(
-    death: str, pair: tuple[socket.socket, socket.socket], clock: Clock
+    death: str, clock: Clock
 ) -> None:
     network = Network(httpcore.AnyIOBackend(), limit=10)
-    dead, idle, elsewhere = Idle(network, pair[0]), Idle(network, pair[0]), Idle(network, pair[0], port=8443)
+    dead, idle, elsewhere = Idle(network), Idle(network), Idle(network, port=8443)
     for each in (dead, idle, elsewhere):
         await each.ask()
         clock.now += 1
@@ -182,16 +160,14 @@ async def test_a_connection_found_dead_condemns_those_to_the_same_address_that_a
     with pytest.raises((TransportError, asyncio.CancelledError)):
         await dead.ask(DEATHS[death])
     clock.now = 20
-    fresh = Idle(network, pair[0])
+    fresh = Idle(network)
     await fresh.ask()
     assert (idle.trusted, elsewhere.trusted, fresh.trusted) == (False, True, True)
 
 
-async def test_a_hanging_call_condemns_nobody_while_another_old_connection_answers(
-    pair: tuple[socket.socket, socket.socket], clock: Clock
-) -> None:
+async def test_a_hanging_call_condemns_nobody_while_another_old_connection_answers(clock: Clock) -> None:
     network = Network(httpcore.AnyIOBackend(), limit=10)
-    hanging, answering, idle = (Idle(network, pair[0]) for _ in range(3))
+    hanging, answering, idle = (Idle(network) for _ in range(3))
     for each in (hanging, answering, idle):
         await each.ask()
     clock.now = 15
@@ -205,13 +181,11 @@ async def test_a_hanging_call_condemns_nobody_while_another_old_connection_answe
     assert idle.trusted
 
 
-async def test_a_first_call_that_fails_says_nothing_of_other_connections(
-    pair: tuple[socket.socket, socket.socket], clock: Clock
-) -> None:
+async def test_a_first_call_that_fails_says_nothing_of_other_connections(clock: Clock) -> None:
     network = Network(httpcore.AnyIOBackend(), limit=10)
-    idle = Idle(network, pair[0])
+    idle = Idle(network)
     await idle.ask()
     clock.now = 15
     with pytest.raises(TransportError):
-        await Idle(network, pair[0]).ask(b"")
+        await Idle(network).ask(b"")
     assert idle.trusted

@@ -7,7 +7,7 @@ import logging
 import time
 from pathlib import Path
 
-from tests.benchmark import backlog, history, machine, report, resources, waiting
+from tests.benchmark import backlog, history, machine, picture, reads, report, resources, waiting
 
 RESULTS = Path(__file__).parents[2] / "docs/benchmarks"
 LOG = logging.getLogger("benchmark")
@@ -20,7 +20,9 @@ def main() -> None:
     arguments = parser.parse_args()
     LOG.setLevel(logging.INFO)
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    report.write(measure(quick=arguments.quick), arguments.directory)
+    results = measure(quick=arguments.quick)
+    report.write(results, arguments.directory)
+    picture.draw(results.history, results.backlog, arguments.directory / report.PICTURE)
     LOG.info("written to %s", arguments.directory)
 
 
@@ -36,6 +38,8 @@ def measure(*, quick: bool) -> report.Results:
     over_history = history.measure(quick=quick)
     LOG.info("backlog")
     over_backlog = backlog.measure(quick=quick)
+    LOG.info("processor time of a read")
+    read = reads.measure(quick=quick)
     return report.Results(
         machine=described,
         took_s=time.perf_counter() - started,
@@ -44,6 +48,7 @@ def measure(*, quick: bool) -> report.Results:
         sizes=sizes,
         starts=starts,
         backlog=over_backlog,
+        reads=read,
     )
 
 

@@ -7,10 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-
-from tests.benchmark import backlog, history, resources, waiting
+from tests.benchmark import backlog, history, reads, resources, waiting
 from tests.benchmark.scene import LIVE
 
 if TYPE_CHECKING:
@@ -20,8 +17,7 @@ if TYPE_CHECKING:
     from tests.benchmark.machine import Machine
 
 JSON, PAGE, PICTURE = "results.json", "README.md", "calls.svg"
-OURS, NAIVE = "#3b6ea5", "#c1543c"
-NOTHING = "-"
+NOTHING, UNMEASURED = "-", "unmeasured"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +29,13 @@ class Results:
     sizes: Sequence[resources.Size]
     starts: Sequence[resources.Start]
     backlog: Sequence[backlog.Row]
+    reads: Sequence[reads.Row]
 
 
 def write(results: Results, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / JSON).write_text(json.dumps(dataclasses.asdict(results), indent=1) + "\n")
     (directory / PAGE).write_text(page(results))
-    draw(results.history, directory / PICTURE)
 
 
 def page(results: Results) -> str:
@@ -54,38 +50,9 @@ def page(results: Results) -> str:
         *_waiting(results.waiting),
         *_resources(results),
         *_backlog(results.backlog),
+        *_reads(results.reads),
     ]
     return "\n\n".join(sections) + "\n"
-
-
-def draw(rows: Sequence[history.Row], path: Path) -> None:
-    """Draw what was measured, nothing else."""
-    # Fixed ids, no date: the file changes when the figures do.
-    with mpl.rc_context({"svg.hashsalt": "calls", "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=(8, 4), layout="constrained")
-        axes = figure.add_subplot()
-        for environments, marker in zip(history.ENVIRONMENTS, "os^", strict=True):
-            ran = [row for row in rows if row.environments == environments and row.ours and row.naive]
-            label = f"{environments} environment{'s' if environments > 1 else ''}"
-            sizes = [row.history for row in ran]
-            axes.plot(
-                sizes,
-                [row.naive.list_calls for row in ran if row.naive],
-                f"{marker}--",
-                color=NAIVE,
-                label=f"full walk, {label}",
-            )
-            axes.plot(
-                sizes,
-                [row.ours.list_calls for row in ran if row.ours],
-                f"{marker}-",
-                color=OURS,
-                label=f"exporter, {label}",
-            )
-        axes.set(xscale="log", yscale="log", xlabel="finished items per environment", ylabel="list calls per scrape")
-        axes.grid(visible=True, alpha=0.3)
-        figure.legend(fontsize=8, loc="outside right upper")
-        figure.savefig(path, metadata={"Date": None})
 
 
 def _machine(results: Results) -> str:
@@ -128,7 +95,7 @@ def _history(rows: Sequence[history.Row]) -> list[str]:
             "The full walk is [`naive.py`](../../tests/benchmark/naive.py). The first scrape of the exporter has to read everything once."
         ),
         table,
-        f"![List calls per scrape over the history]({PICTURE})",
+        f"![List calls per scrape over the history, and over the backlog of (f)]({PICTURE})",
     ]
 
 
@@ -278,6 +245,38 @@ def _backlog(rows: Sequence[backlog.Row]) -> list[str]:
         ),
         table,
     ]
+
+
+def _reads(rows: Sequence[reads.Row]) -> list[str]:
+    return [
+        "## (g) Processor time of a read, (h) on `/probe`",
+        (
+            f"Means of {rows[0].reads:,} reads of one environment's stats, without lists: {reads.ENVIRONMENTS} environments, in turns, each a process of its own that reads the same "
+            "simulated API without latency, over a connection that its scraper keeps. On `/metrics` one scrape reads all, on `/probe` each takes one. "
+            f"[{reads.PEER}](https://github.com/prometheus-community/json_exporter), written in Go, is the usual way to turn a JSON answer into series; all its targets are probes. "
+            f"It is measured where `{reads.BINARY}` names its binary."
+        ),
+        reads_table(rows),
+    ]
+
+
+def reads_table(rows: Sequence[reads.Row]) -> str:
+    peer = next((row for row in rows if row.subject == reads.PEER), None)
+    cells = [_reads_cells(row, peer) for row in rows]
+    if peer is None:
+        cells.append((reads.PEER, "`/probe`", *[UNMEASURED] * 4))
+    return _table(("", "path", "CPU per read", f"÷ {reads.PEER}", "series per environment", "RSS"), cells)
+
+
+def _reads_cells(row: reads.Row, peer: reads.Row | None) -> tuple[str, ...]:
+    return (
+        row.subject,
+        f"`{row.path}`",
+        f"{row.cpu_ms_per_read:.2f} ms",
+        UNMEASURED if peer is None else f"**{row.cpu_ms_per_read / peer.cpu_ms_per_read:.2f}**",
+        f"{row.series:.0f}",
+        f"{row.rss_mib:.1f} MiB",
+    )
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

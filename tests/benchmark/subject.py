@@ -11,11 +11,12 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from tests.exported import exporter_process, free_port
 
@@ -74,7 +75,7 @@ class Subject:
         started = time.perf_counter()
         body = _get(self.url)
         wall_s = time.perf_counter() - started
-        return Scrape(wall_s, cpu_seconds(self.pid) - cpu_s, self.api.calls() - calls, _text(body))
+        return Scrape(wall_s, cpu_seconds(self.pid) - cpu_s, self.api.calls() - calls, text_of(body))
 
     def true_scrape(self) -> Scrape:
         """Scrape, and fail unless what is shown equals what the API holds: a fast answer that is wrong is no result."""
@@ -117,7 +118,7 @@ def naive_exporter(api: Api, directory: Path) -> Iterator[Subject]:
         ]
     )
     try:
-        _wait_for_port(port, process)
+        wait_for_port(port, process)
         yield Subject(process.pid, f"http://127.0.0.1:{port}/metrics", api)
     finally:
         process.terminate()
@@ -167,8 +168,8 @@ def seconds_to_first_scrape(api: Api, directory: Path) -> float:
     environ = os.environ | {"PYTHONPATH": without_test_tools(directory)}
     process = subprocess.Popen([*command, "--log.level=error"], env=environ)
     try:
-        _wait_for_port(port, process)
-        text = _text(_get(f"http://127.0.0.1:{port}/metrics"))
+        wait_for_port(port, process)
+        text = text_of(_get(f"http://127.0.0.1:{port}/metrics"))
         took_s = time.perf_counter() - started
     finally:
         process.terminate()
@@ -194,26 +195,27 @@ def environment_key(environment_id: str) -> str:
     return f"sk-ant-oat01-{environment_id}"
 
 
-def _get(url: str) -> bytes:
-    # http.client, because it costs a millisecond and httpx.get forty: it loads every certificate authority first.
-    address, _, path = url.removeprefix("http://").partition("/")
-    connection = HTTPConnection(address, timeout=SCRAPE_S)
-    try:
-        connection.request("GET", f"/{path}", headers=SCRAPER)
-        response = connection.getresponse()
-        body = response.read()
-    finally:
-        connection.close()
+def received(connection: HTTPConnection, url: str) -> bytes:
+    """Scrape as Prometheus does, and return the body as it was sent."""
+    connection.request("GET", url.removeprefix(f"http://{connection.host}:{connection.port}"), headers=SCRAPER)
+    response = connection.getresponse()
+    body = response.read()
     if response.status != OK:
         raise RuntimeError(f"{url} answered {response.status}")
     return body
 
 
-def _text(body: bytes) -> str:
+def text_of(body: bytes) -> str:
     return (gzip.decompress(body) if body.startswith(GZIP) else body).decode()
 
 
-def _wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+def _get(url: str) -> bytes:
+    # http.client, because it costs a millisecond and httpx.get forty: it loads every certificate authority first.
+    with closing(HTTPConnection(urlsplit(url).netloc, timeout=SCRAPE_S)) as connection:
+        return received(connection, url)
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
