@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from exporter.api.wire import WorkPage
     from exporter.clock import Clock
     from exporter.environments.source_state import SourceState
-    from exporter.listing.ledger import Call, Ledger, Listing
+    from exporter.listing.ledger import Call, Ledger, Listing, QueuedCount
     from exporter.listing.tally import TallyView
 
 LEAST_TIME_FOR_HISTORY_S = 1.0
@@ -75,9 +75,17 @@ class ListReader:
     def has_background(self) -> bool:
         return bool(self._background)
 
-    async def read(self, *, deadline: Callable[[], float]) -> None:
-        """Read the list, and end the state's read; `deadline` is on the monotonic clock, and may be moved meanwhile."""
-        read = _ListRead(self._caller, deadline, self._state.began_at)
+    @property
+    def compares_stats(self) -> bool:
+        """Tell whether the list costs less when it is read after the stats."""
+        return self._ledger.compares_stats
+
+    async def read(self, *, deadline: Callable[[], float], queued: QueuedCount | None) -> None:
+        """Read the list, and end the state's read; `deadline` is on the monotonic clock, and may be moved meanwhile.
+
+        `queued`: what the stats counted last.
+        """
+        read = _ListRead(self._caller, deadline, self._state.began_at, queued)
         try:
             async with self._lock:
                 self._abandon_background()
@@ -180,6 +188,7 @@ class _ListRead:
     caller: _LedgerCaller
     deadline: Callable[[], float]
     began_at: float
+    queued: QueuedCount | None
     newest: _Answer | None = None
     failure: ApiError | None = None
     in_flight: list[Call] = field(default_factory=list)
@@ -192,7 +201,7 @@ class _ListRead:
         return self.failure is None and waits
 
     async def run(self) -> None:
-        self.caller.ledger.begin(now=self.began_at)
+        self.caller.ledger.begin(now=self.began_at, queued=self.queued)
         calls = self._next_calls()
         while len(calls) == 1:
             # By far the most frequent case. A task of its own would be half of what a call costs here, in time and memory.

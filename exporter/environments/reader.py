@@ -18,7 +18,7 @@ from exporter.environments.list_read import ListReader
 from exporter.environments.pending_watch import PendingWatch
 from exporter.environments.snapshot import Environment, Queue, Snapshot, Work
 from exporter.environments.source_state import NEVER, SourceState, read_times
-from exporter.listing.ledger import Ledger
+from exporter.listing.ledger import Ledger, QueuedCount
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +46,7 @@ class EnvironmentReader:
         self._list: SourceState[Work] = SourceState("list", context, lambda: self.environment, self._explain)
         listing = context.config().listing
         self.ledger = Ledger(page_size=listing.page_size, resync_interval_s=listing.resync_interval_s)
+        self._queued: QueuedCount | None = None
         self._pending_watch = PendingWatch()
         self._list_reader = ListReader(self.ledger, api, context, self._list, self._new_request)
 
@@ -64,10 +65,15 @@ class EnvironmentReader:
 
     @property
     def health(self) -> Health:
-        """How it has answered so far. One that is not healthy is asked for one source at a time: so it holds one slot, not two."""
+        """How it has answered so far."""
         if self.api.timed_out:
             return Health.TIMING_OUT
         return Health.UNKNOWN if self._stats.tried_at == NEVER else Health.HEALTHY
+
+    @property
+    def reads_stats_first(self) -> bool:
+        """Whether the list waits for the stats: where one may hang, so that it holds one slot, and where the list compares them."""
+        return self.health is not Health.HEALTHY or self._list_reader.compares_stats
 
     @property
     def has_background(self) -> bool:
@@ -89,6 +95,7 @@ class EnvironmentReader:
         """Read the stats, after `begin`."""
         state = self._stats
         self.api.begin("stats")
+        asked_at = self._context.clock.monotonic()
         try:
             with state.recording_calls(self.api):
                 reading = await self.api.stats(self._new_request(Priority.STATS, self.stale_since))
@@ -100,15 +107,16 @@ class EnvironmentReader:
             state.fail(state.cut_short())
             raise
         else:
-            times = read_times(state.began_at, reading, self._context.clock.monotonic())
-            state.succeed(Queue(reading.value, times))
+            now, stats = self._context.clock.monotonic(), reading.value
+            state.succeed(Queue(stats, read_times(state.began_at, reading, now)))
+            self._queued = None if reading.age_s else QueuedCount(stats.depth + stats.pending, asked_at, now)
         finally:
             state.end()
 
     async def read_list(self, *, deadline: Callable[[], float]) -> None:
         """Read the list, after `begin`; `deadline` is on the monotonic clock, and may be moved meanwhile."""
         self.api.begin("list")
-        await self._list_reader.read(deadline=deadline)
+        await self._list_reader.read(deadline=deadline, queued=self._queued)
         queue, work = self._stats.value, self._list.value
         if queue is not None and work is not None and self._pending_watch.observe(queue, work):
             self._context.log.warning(

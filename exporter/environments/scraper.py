@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from exporter.api.admission import CallRequest, Health
+from exporter.api.admission import CallRequest
 from exporter.api.budget import Priority
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Scraper:
 
     def _begin(self, reader: EnvironmentReader, due: Due) -> _InFlightRead:
         reader.begin(due)
-        list_waits = due.stats and due.list and reader.health is not Health.HEALTHY
+        list_waits = due.stats and due.list and reader.reads_stats_first
         read = self._read_by_reader[reader] = _InFlightRead(reader, sources_left=sum(due), list_waits=list_waits)
         if due.stats:
             self._queue(read, of_list=False)

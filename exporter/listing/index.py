@@ -35,6 +35,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from exporter.api.wire import State
+from exporter.listing.backlog import FEW_PAGES, Backlog
 from exporter.listing.bookmarks import INFINITY, Bookmarks
 from exporter.listing.intervals import BEFORE_EVERYTHING, IntervalSet
 from exporter.listing.items import ListedItems, TrackedItem
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from exporter.api.wire import WorkItem, WorkPage
     from exporter.listing.bookmarks import Bookmark
     from exporter.listing.lifecycle import TransitionDetector
+    from exporter.listing.queue_balance import QueueBalance, QueuedCount
 
 
 class ListIndex:
@@ -60,6 +63,7 @@ class ListIndex:
     def __init__(
         self,
         detector: TransitionDetector,
+        balance: QueueBalance,
         *,
         page_size: int,
         allowed_lateness_s: float,
@@ -85,8 +89,10 @@ class ListIndex:
         self._read = 0
         self._began_at = 0.0
         self._rejected_in = 0
+        self._previous_began_at = -INFINITY
         self._live_created_at: frozenset[float] = frozenset()
         self._perhaps_renamed_at: set[float] = set()
+        self._backlog = Backlog(self.items, balance)
 
     # ---- what is known
 
@@ -110,11 +116,24 @@ class ListIndex:
     def oldest_read_at(self) -> float | None:
         if self.walked_at is None:
             return None
-        return min((self.walked_at, *(tracked.read_at for tracked in self.items.live.values())))
+        return min((self.walked_at, *map(self._backlog.known_at, self.items.live.values())))
+
+    @property
+    def compares_stats(self) -> bool:
+        """Tell whether the stats' count of queued items would spare it pages."""
+        return self.complete and self.ordered and self.segments > FEW_PAGES
+
+    def succeed(self, other: ListIndex) -> None:
+        """Take over what the other one has proved of the items that are queued in both."""
+        for tracked in self.items.live.values():
+            known = other.items.live.get(tracked.item.id)
+            if known is not None and tracked.item.state is known.item.state is State.QUEUED:
+                tracked.read_at = max(tracked.read_at, other._backlog.known_at(known))
 
     # ---- what to ask
 
-    def begin(self, read: int, now: float) -> None:
+    def begin(self, read: int, now: float, queued: QueuedCount | None = None) -> None:
+        self._previous_began_at = self._began_at
         self._read, self._began_at = read, now
         self._walk_asked = self._walk_blocked = False
         self._segments.in_flight = 0
@@ -123,6 +142,7 @@ class ListIndex:
         if self._walk is not None and not (self._walk.pages and self._walk.survives_reads):
             self._walk = None
         self._bookmarks.drop_useless(tracked.offset for tracked in self.items.live.values())
+        self._backlog.begin(now, queued if self.complete else None, pages=self.segments)
 
     def requests_to_make(self) -> list[PageRequest]:
         """Return the pages that may be asked for now, each once."""
@@ -136,7 +156,14 @@ class ListIndex:
             limit = self._bookmarks.start.offset if self._walk_pending else INFINITY
             live = self.items.live.values()
             unread = [tracked for tracked in live if tracked.read != self._read and tracked.offset < limit]
-            requests += self._segments.requests(unread, self._kind.sort_key, read=self._read)
+            requests += self._segment_requests(unread)
+        return requests
+
+    def _segment_requests(self, unread: list[TrackedItem]) -> list[PageRequest]:
+        due, can_wait = self._backlog.due(unread, is_open_end_read=self.walked_in == self._read)
+        requests = self._segments.requests([*due, *can_wait], self._kind.sort_key, read=self._read)
+        for request in requests:
+            request.can_wait = all(each in can_wait for each in request.expected)
         return requests
 
     def skipped(self, request: PageRequest) -> None:
@@ -247,6 +274,7 @@ class ListIndex:
             raise Contradiction("an item lies where the walk has been before", unexpected_item=True)
         elif not walk.met_lately(item.id) and not self._met.cover(created_at, item.id):
             self._detector.observe(item, page.observation)
+            self._backlog.balance.saw(None, item, shown_at=page.observation.now, not_before=-INFINITY)
             self.items.add(TrackedItem(item, offset, self._read, page.observation.now, walk.number), settled=settled)
         return got_on
 
@@ -286,8 +314,16 @@ class ListIndex:
         return None
 
     def _renew(self, tracked: TrackedItem, item: WorkItem, offset: int, page: PageRead) -> None:
+        before, not_before = tracked.item, self._known_before(tracked)
         if self.items.renew(tracked, item, offset, page):
             self._detector.observe(item, page.observation)
+            self._backlog.balance.saw(before, item, shown_at=page.observation.now, not_before=not_before)
+
+    def _known_before(self, tracked: TrackedItem) -> float:
+        """Return an instant at which the item was still as it is known, as far as that is certain."""
+        if tracked.read == self._read - 1:
+            return self._previous_began_at
+        return self._backlog.balance.proven_at if tracked.item.state is State.QUEUED else -INFINITY
 
     # ---- what a page proves
 
@@ -301,6 +337,7 @@ class ListIndex:
     def _dismiss_missing(self, page: PageRead) -> None:
         """Drop the live items that are not listed any more. Start over if one of them may be a sealed item by now."""
         for gone in self.items.drop_missing(page, self._kind.sort_key):
+            self._backlog.balance.gone(gone)
             if first_instant(gone) in self._perhaps_renamed_at:
                 raise Contradiction("an item may have got a new id")
 
@@ -323,7 +360,8 @@ class ListIndex:
     def _finish(self, walk: Walk, page: PageRead) -> None:
         arrived = walk.finish(page, self._bookmarks)
         self.items.move(arrived, except_met_by=walk.number)
-        self.items.drop_recent(unless_met_by=walk.number)
+        for gone in self.items.drop_recent(unless_met_by=walk.number):
+            self._backlog.balance.gone(gone)
         self.ended_in = self._read if self.ended_in is None else self.ended_in
         self._watermark, self.walked_in, self.walked_at = walk.watermark, walk.started_in, walk.began_at
         self.last_walk = walk.number

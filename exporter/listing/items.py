@@ -99,17 +99,18 @@ class ListedItems:
         self.live[new_id] = tracked
         return tracked
 
-    def drop_recent(self, *, unless_met_by: int) -> None:
-        """Drop the recent items that the walk did not meet: they are not listed any more."""
-        self.recent = {item_id: each for item_id, each in self.recent.items() if each.walk == unless_met_by}
+    def drop_recent(self, *, unless_met_by: int) -> list[WorkItem]:
+        """Drop the recent items that the walk did not meet: they are not listed any more. Return them."""
+        missing = [each.item for each in self.recent.values() if each.walk != unless_met_by]
+        for item in missing:
+            del self.recent[item.id]
+        return missing
 
     def drop_missing(self, page: PageRead, sort_key: Callable[[WorkItem], float]) -> list[WorkItem]:
         """Drop the live items that the page should have shown and did not, and return them."""
-        missing = [
-            each.item
-            for each in self.live.values()
-            if each.read != page.read and page.low < sort_key(each.item) < page.high
-        ]
+        read, low, high = page.read, page.low, page.high
+        unread = (each.item for each in self.live.values() if each.read != read)
+        missing = [item for item in unread if low < sort_key(item) < high]
         for item in missing:
             del self.live[item.id]
         return missing
@@ -121,6 +122,10 @@ class ListedItems:
                 each.offset += by
 
     # ---- what is known
+
+    @property
+    def queued(self) -> int:
+        return sum(each.item.state is State.QUEUED for each in self)
 
     def are_live_read_since(self, read: int) -> bool:
         return all(each.read >= read for each in self.live.values())

@@ -27,10 +27,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.api.budget import Priority
+from exporter.listing.clock_bounds import ClockBounds
 from exporter.listing.index import ListIndex
 from exporter.listing.lifecycle import CLOCK_ERROR_S, TransitionDetector
 from exporter.listing.order import Order
 from exporter.listing.pages import Contradiction
+from exporter.listing.queue_balance import QueueBalance, QueuedCount, QueuedMeaning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from exporter.listing.lifecycle import Transition
     from exporter.listing.segments import PageRequest
 
-__all__ = ["Call", "Ledger", "Listing", "Order", "Priority"]
+__all__ = ["Call", "Ledger", "Listing", "Order", "Priority", "QueuedCount"]
 
 SMALL_PAGE_SIZE = 100
 DISTRUST_S = 600.0
@@ -88,7 +90,8 @@ class Ledger:
         self._resync_interval_s = resync_interval_s
         self._allowed_lateness_s = allowed_lateness_s + CLOCK_ERROR_S
         self._detector = TransitionDetector()
-        self._index = ListIndex(self._detector, page_size=page_size, allowed_lateness_s=self._allowed_lateness_s)
+        self._meaning, self._clock_bounds = QueuedMeaning(), ClockBounds()
+        self._index = self._made_index(page_size, Order.UNKNOWN)
         self._spare: ListIndex | None = None
         self._read = 0
         self._began_at = 0.0
@@ -101,16 +104,22 @@ class Ledger:
         self._ordered_from = NEVER
         self._resync_from: float | None = None
 
-    def begin(self, *, now: float) -> None:
+    @property
+    def compares_stats(self) -> bool:
+        """Tell whether a read costs less when `begin` is given a count that the stats made after the read before."""
+        return self._index.compares_stats
+
+    def begin(self, *, now: float, queued: QueuedCount | None = None) -> None:
         """Begin a read. Calls of an earlier one that are still in flight are void."""
         self._read += 1
         self._began_at = now
         self._given_up = False
         self._request_by_serial.clear()
         if self._spare is not None and self._spare.complete:
-            self._replace(self._spare)
-        for index in self._indexes():
-            index.begin(self._read, now)
+            self._take_spare(self._spare)
+        self._index.begin(self._read, now, queued)
+        if self._spare is not None:
+            self._spare.begin(self._read, now)
         if self._spare is None and self._index.ended_in is not None and (self._walks_fully() or self._resync_due()):
             self._spare = self._new_index()
 
@@ -200,14 +209,14 @@ class Ledger:
 
     def _new_index(self, *, page_size: int | None = None) -> ListIndex:
         order = Order.UNKNOWN if self._trusts_order else Order.NEITHER
-        index = ListIndex(
-            self._detector,
-            page_size=page_size or self._page_size,
-            allowed_lateness_s=self._allowed_lateness_s,
-            order=order,
-        )
+        index = self._made_index(page_size or self._page_size, order)
         index.begin(self._read, self._began_at)
         return index
+
+    def _made_index(self, page_size: int, order: Order) -> ListIndex:
+        lateness_s = self._allowed_lateness_s
+        balance = QueueBalance(self._meaning, self._clock_bounds, lateness_s=lateness_s)
+        return ListIndex(self._detector, balance, page_size=page_size, allowed_lateness_s=lateness_s, order=order)
 
     def _walks_fully(self) -> bool:
         return not self._index.ordered or not self._trusts_order
@@ -231,7 +240,7 @@ class Ledger:
         if index is self._spare and not self._walks_fully():
             return Priority.RESYNC
         if not request.is_walk:
-            return Priority.SEGMENT
+            return Priority.BACKFILL if request.can_wait else Priority.SEGMENT
         return (
             Priority.BACKFILL if index.ended_in is None and request.bookmark.cursor is not None else Priority.OPEN_END
         )
@@ -241,7 +250,7 @@ class Ledger:
         if index.ended_in is not None and index.order is Order.NEITHER and self._trusts_order:
             self._distrust_order()
         if index is self._spare and index.complete and (not index.ordered or index.current or self._walks_fully()):
-            self._replace(index)
+            self._take_spare(index)
         if index is not self._index or index.ended_in is None:
             return
         if index.complete and self._resync_from is None:
@@ -269,6 +278,10 @@ class Ledger:
         self._request_by_serial = {
             serial: asked for serial, asked in self._request_by_serial.items() if asked[0] is not instead_of
         }
+
+    def _take_spare(self, spare: ListIndex) -> None:
+        spare.succeed(self._index)
+        self._replace(spare)
 
     def _replace(self, index: ListIndex) -> None:
         self._index, self._spare = index, None

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class PageRequest:
-    """One page to be asked for. `expected`: the live items it is asked for; none for a walk."""
+    """One page to be asked for. `expected`: the live items it is asked for; none for a walk. `can_wait`: nothing rests on it now."""
 
     bookmark: Bookmark
     stale_since: float
     expected: list[TrackedItem] = field(default_factory=list)
+    can_wait: bool = False
 
     @property
     def is_walk(self) -> bool:

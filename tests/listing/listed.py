@@ -10,10 +10,11 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from exporter.api.wire import State, WorkItem, WorkPage
-from exporter.listing.ledger import Ledger, Priority
+from exporter.listing.ledger import Ledger, Priority, QueuedCount
 from exporter.listing.lifecycle import Step
 from exporter.listing.tally import Tally
 from exporter.simulator.environment import Conflict, CursorRefused, HeartbeatMismatch, Invalid
+from exporter.simulator.item import parse_work_id
 from exporter.simulator.world import World
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ EXPORTER_CLOCK_OFFSET_S = -1.75e9
 STEP_LIMIT = 500_000
 OPEN_END_S = 15.0
 """The ledger's allowed lateness, and what it adds to it."""
+UNSURE_READS = 2
 AGAIN = "again:"
 """Before the cursor of a page that is shown a second time."""
 STATE_BY_WORD = {state.value: state for state in State}
@@ -103,7 +105,7 @@ class ListReader:
     """Reads one environment's list with a ledger and a tally.
 
     Calls are served and answered in random order. `before_page` runs before each page is made: the place for changes.
-    `overlap`: so many items of a page are shown again on the page behind it. `repeats`: how often, of all pages, one is
+    `stats_take_s`: how long the stats take at most, before and after they are made. `overlap`: so many items of a page are shown again on the page behind it. `repeats`: how often, of all pages, one is
     followed by itself.
     """
 
@@ -125,13 +127,15 @@ class ListReader:
         self.random = Random(seed)  # noqa: S311 - a test's dice
         self.overlap = 0
         self.repeats = 0.0
+        self.stats_take_s = 0.0
         self._shown_before: dict[str, tuple[int, ...]] = {}
         self.fault: Callable[[Call], bool] = lambda _: False
 
     def read(self, *, calls: int | None = None, before_page: Callable[[], None] | None = None) -> Read:
-        """Read as far as `calls` list calls allow."""
+        """Read as far as `calls` list calls allow. The stats come first; `before_page` runs before and after they are made, too."""
         read, sent = Read(), list[_Sent]()
-        self.ledger.begin(now=self.clock.monotonic)
+        began_at = self.clock.monotonic
+        self.ledger.begin(now=began_at, queued=self._queued(before_page or (lambda: None)))
         self._ask(read, sent, 0, calls)
         for step in count():
             assert step < STEP_LIMIT, "the read does not end"
@@ -164,6 +168,15 @@ class ListReader:
         for seq, item in self.environment._items.items():
             if seq not in hidden:
                 yield as_listed(item, self.environment.rules.timestamps)
+
+    def _queued(self, change: Callable[[], None]) -> QueuedCount:
+        asked_at = self.clock.monotonic
+        change()
+        self.clock.at += self.stats_take_s * self.random.random()
+        stats = self.environment.stats()
+        self.clock.at += self.stats_take_s * self.random.random()
+        change()
+        return QueuedCount(stats.depth + stats.pending, asked_at, self.clock.monotonic)
 
     def _ask(self, read: Read, sent: list[_Sent], depth: int, calls: int | None) -> None:
         wanted = self.ledger.calls_to_make()
@@ -235,14 +248,13 @@ class Audit:
         """Note what could be emitted now. To be called before anything changes that could be undone."""
         self._possible |= self._steps()
 
-    def take(self) -> None:
+    def take(self, *, may_be_history: bool) -> None:
         """Take what the last read emitted. To be called after every read."""
         self.look()
         for transition in self._reader.transitions:
             assert transition.item.created_at is not None
-            assert transition.item.created_at >= int(self._began_at + self._reader.clock.lowest_s), (
-                "history was emitted"
-            )
+            is_history = transition.item.created_at < int(self._began_at + self._reader.clock.lowest_s)
+            assert may_be_history or not is_history, "history was emitted"
             self._emitted[_emitted_as(transition.step, transition.item)] += 1
         if self._baseline is None and self._reader.listing().complete:
             self._baseline = self._steps()
@@ -293,17 +305,22 @@ class Scenario:
             self.environment, self.clock, Ledger(page_size=page_size, resync_interval_s=RESYNC_S), seed=seed
         )
         self.audit = Audit(self.reader)
-        self.quiet_reads = 0
+        self.quiet_reads = self.spared_reads = 0
         self.has_deletions = False
         self._resyncs_due = 0
         self._may_appear_anywhere = False
         self._calls_since_rest = 0
         self._live_since_rest = 0
         self._first_shown_at: dict[str, float] = {}
+        self._queued_at: dict[int, float] = {}
+        self._longest_read_s = 0.0
         self._vanished = [0]
 
     def pass_time(self, seconds: float) -> None:
+        self._note_queued()
         self.clock.at += seconds
+        self.environment._settle()
+        self._note_queued()
 
     def step_clock(self, seconds: float) -> None:
         self.clock.step(seconds)
@@ -316,6 +333,7 @@ class Scenario:
             self._tick()
             self.environment.create()
             self._live_since_rest += 1
+        self._note_queued()
 
     def poll(self) -> None:
         item = self.environment.poll(reclaim_older_than_ms=5000)
@@ -378,15 +396,19 @@ class Scenario:
 
     def read(self, *, calls: int | None = None, changes: Callable[[], None] | None = None) -> Read:
         def before_page() -> None:
+            self._note_queued()
             if changes is not None:
                 changes()
-                if self.environment.rules.on_lease_expiry == "requeue":
-                    self.audit.look()
+            if self.environment.rules.on_lease_expiry == "requeue":
+                self.audit.look()
 
+        began_at = self.clock.monotonic
         read = self.reader.read(calls=calls, before_page=before_page)
-        self.audit.take()
+        # A first walk that pauses loses its place among positions when items before it are deleted.
+        self.audit.take(may_be_history=self.has_deletions and self.environment.rules.cursors == "position")
         for item in self.reader.shown():
             self._first_shown_at.setdefault(item.id, self.clock.monotonic)
+        self._check_queued(took_s=self.clock.monotonic - began_at)
         self._calls_since_rest += len(read.calls)
         assert self.reader.listing().segments <= self._live_since_rest + 2 + self._calls_since_rest
         return read
@@ -401,6 +423,10 @@ class Scenario:
         self._resyncs_due = 0
         read = self.read()
         self.quiet_reads += 1
+        index = self.reader.ledger._index
+        if index.ordered and not index.current:
+            self.spared_reads += 1
+            self._read_until_sure()
         listing = self.reader.listing()
         assert listing.complete
         assert listing.count_by_state == self.reader.true_counts()
@@ -413,16 +439,51 @@ class Scenario:
         }
         active = (item.latest_heartbeat_at for item in shown if item.state is State.ACTIVE)
         assert listing.heartbeats == tuple(sorted(at for at in active if at is not None))
-        assert listing.oldest_read_at == self.clock.monotonic
         if self._exact():
             self.audit.check(deletions=self.has_deletions)
         self._check_memory()
         return read
 
+    def _read_until_sure(self) -> None:
+        """Read again: of what happened just before the stats were made it takes later reads to know it."""
+        for _ in range(UNSURE_READS):
+            if self.reader.listing().count_by_state == self.reader.true_counts():
+                return
+            self.pass_time(OPEN_END_S)
+            self.read()
+
+    def _note_queued(self) -> None:
+        """Note that what is queued now was queued until now."""
+        environment, now = self.environment, self.clock.monotonic
+        for seq in (*environment._waiting, *environment._claimed_at):
+            self._queued_at[seq] = now
+
+    def _check_queued(self, *, took_s: float) -> None:
+        """Assert that what is shown as queued was queued at the instant of the data, or later. A page is made before it is received."""
+        self._longest_read_s = max(self._longest_read_s, took_s)
+        self._note_queued()
+        listing = self.reader.listing()
+        if listing.complete and self.reader.ledger._index.ordered:
+            shown = [item for item in listing.unfinished if item.state is State.QUEUED]
+            oldest = listing.oldest_read_at
+            assert oldest is not None
+            late = {item.id: oldest - self._longest_read_s - self._queued_at[self._seq(item.id)] for item in shown}
+            wrong = {item_id: late_s for item_id, late_s in late.items() if late_s > 0}
+            assert not wrong, f"not queued any more when the data were made: {wrong}"
+
+    def _seq(self, item_id: str) -> int:
+        """Return what stays the same of an item that gets a new id."""
+        parsed = parse_work_id(item_id, self.environment._salt)
+        assert parsed is not None
+        return parsed[0]
+
     def _check_memory(self) -> None:
-        """Assert that nothing is kept but live items, those near the open end, and those that have just vanished."""
-        recently = self.clock.monotonic - OPEN_END_S
-        open_end = sum(self._first_shown_at[item.id] >= recently for item in self.reader.shown())
+        """Assert that nothing is kept but live items, those near the open end, and those that have just vanished.
+
+        The open end goes as far back as the time that has passed by the items' own clock.
+        """
+        recently = self.reader.ledger._detector.clock.at(self.clock.monotonic) - OPEN_END_S - self._longest_read_s
+        open_end = sum((item.created_at or 0.0) >= recently for item in self.reader.shown())
         assert len(self.reader.ledger._detector._seen_by_id) <= self._live_since_rest + open_end + sum(self._vanished)
         self._vanished = [*self._vanished[-2:], 0]
         self._calls_since_rest = 0

@@ -9,11 +9,13 @@ import pytest
 
 from exporter.api.wire import State, WorkItem, WorkPage
 from exporter.listing.bookmarks import INFINITY
+from exporter.listing.clock_bounds import ClockBounds
 from exporter.listing.index import ListIndex
 from exporter.listing.items_clock import ItemsClock
 from exporter.listing.lifecycle import Step, TransitionDetector
 from exporter.listing.order import Order
 from exporter.listing.pages import Contradiction
+from exporter.listing.queue_balance import QueueBalance, QueuedMeaning
 from tests.listing.made import active, finished, queued
 
 if TYPE_CHECKING:
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
 SIZE = 10
 WATERMARK = 1e6
+
+
+def _balance() -> QueueBalance:
+    return QueueBalance(QueuedMeaning(), ClockBounds(), lateness_s=0.0)
 
 
 class _SetClock(ItemsClock):
@@ -46,7 +52,7 @@ class _List:
         self.clock = _SetClock()
         self.detector = TransitionDetector()
         self.detector.clock = self.clock
-        self.index = ListIndex(self.detector, page_size=SIZE, allowed_lateness_s=0.0)
+        self.index = ListIndex(self.detector, _balance(), page_size=SIZE, allowed_lateness_s=0.0)
         self._reads: Iterator[int] = count(1)
 
     def begin(self) -> None:
@@ -309,7 +315,7 @@ def test_an_order_that_is_broken_is_a_contradiction(wrong: WorkItem) -> None:
 def test_an_item_shown_on_two_pages_is_counted_once_with_and_without_an_order() -> None:
     for order in (Order.UNKNOWN, Order.NEITHER):
         listed = _List(_history())
-        listed.index = ListIndex(listed.detector, page_size=SIZE, allowed_lateness_s=0.0, order=order)
+        listed.index = ListIndex(listed.detector, _balance(), page_size=SIZE, allowed_lateness_s=0.0, order=order)
         listed.begin()
         (request,) = listed.index.requests_to_make()
         listed.answer(request)
@@ -324,7 +330,7 @@ def test_an_item_shown_on_two_pages_is_counted_once_with_and_without_an_order() 
 
 def test_a_list_without_an_order_is_complete_after_one_walk_and_keeps_no_bookmarks_to_ask_for() -> None:
     listed = _List(_history(live=[17]))
-    listed.index = ListIndex(listed.detector, page_size=SIZE, allowed_lateness_s=0.0, order=Order.NEITHER)
+    listed.index = ListIndex(listed.detector, _balance(), page_size=SIZE, allowed_lateness_s=0.0, order=Order.NEITHER)
     assert len(listed.read()) == 4
     assert listed.index.complete
     assert not listed.index.ordered

@@ -31,6 +31,7 @@ RULES = st.builds(
     new_id_on_reclaim=st.booleans(),
     lease_s=st.just(60),
     on_lease_expiry=st.sampled_from(["keep", "stop", "requeue"]),
+    pending_counts=st.sampled_from(["claimed", "unstopped"]),
 )
 
 
@@ -46,13 +47,17 @@ class ListingMachine(RuleBasedStateMachine):
         pages_of_history=st.sampled_from([0, 1, 5, 20]),
         overlap=st.sampled_from([0, 1, 2]),
         repeats=st.sampled_from([0.0, 0.2]),
+        stats_take_s=st.sampled_from([0.0, 1.0]),
         seed=st.integers(min_value=0, max_value=2**16),
     )
-    def begin(self, rules: Rules, pages_of_history: int, overlap: int, repeats: float, seed: int) -> None:
+    def begin(
+        self, rules: Rules, pages_of_history: int, overlap: int, repeats: float, stats_take_s: float, seed: int
+    ) -> None:
         page_size = rules.page_max
         self.scenario = Scenario(rules, page_size=page_size, history=pages_of_history * page_size, seed=seed)
         self.scenario.reader.overlap = overlap
         self.scenario.reader.repeats = repeats
+        self.scenario.reader.stats_take_s = stats_take_s
 
     @rule(seconds=st.sampled_from([0.001, 0.5, 1.0, 4.0, 15.0, 60.0, 600.0]))
     def pass_time(self, seconds: float) -> None:

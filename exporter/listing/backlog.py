@@ -1,0 +1,105 @@
+"""Which of the live items that a walk did not meet are to be read again: in a long queue, few of those that only wait."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from exporter.api.wire import State
+from exporter.listing.bookmarks import INFINITY
+from exporter.listing.lifecycle import first_instant
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from exporter.listing.items import ListedItems, TrackedItem
+    from exporter.listing.queue_balance import QueueBalance, QueuedCount
+
+FEW_PAGES = 4
+"""With so many pages of live items, reading them all costs little and tells most."""
+UNPROVEN_S = 120.0
+"""What is known of a queued item must be this young; otherwise its page is read."""
+UNREAD_S = 150.0
+"""One page is read again in each read if it is this old, whatever the stats prove."""
+
+
+class Due(NamedTuple):
+    """Items to ask for; `can_wait`: those that are asked for if the budget has calls to spare."""
+
+    now: Sequence[TrackedItem] = ()
+    can_wait: Sequence[TrackedItem] = ()
+
+
+class Backlog:
+    """Chooses, in each read, from the live items that were not shown yet: the first of these that is not empty.
+
+    not queued                     all, and the page read the longest ago, so that none is believed for ever
+    queued, and some have moved    the page of the oldest, for workers take those first; where that finds none, the page read the
+                                   longest ago; until all are found
+    queued, and nothing proves     all, as long as nobody knows what the stats count, and when the last proof is old
+    that they still are
+    """
+
+    def __init__(self, items: ListedItems, balance: QueueBalance) -> None:
+        self.balance = balance
+        self._items = items
+        self._now = 0.0
+        self._is_long = self._is_renewed = self._is_searched = False
+        self._sought = INFINITY
+
+    def begin(self, now: float, queued: QueuedCount | None, *, pages: int) -> None:
+        """Begin a read. `pages`: how many hold live items, about."""
+        self._now = now
+        self._is_long = pages > FEW_PAGES
+        self._is_renewed = self._is_searched = False
+        self._sought = INFINITY
+        self.balance.begin(now, queued)
+
+    def known_at(self, tracked: TrackedItem) -> float:
+        """Return up to when the item is known to have been in its state."""
+        return max(tracked.read_at, self.balance.proven_at) if _is_queued(tracked) else tracked.read_at
+
+    def due(self, unread: Sequence[TrackedItem], *, is_open_end_read: bool) -> Due:
+        """Return which of the items not yet shown to ask for now. With nothing due, the read is at its end."""
+        if not self._is_long:
+            return Due(unread)
+        changing = [each for each in unread if not _is_queued(each)]
+        renewed = self._to_renew(unread)
+        if changing or renewed or not is_open_end_read:
+            return Due(changing, renewed)
+        searched = self._to_search(unread)
+        if searched:
+            return Due(searched)
+        others = sum(not _is_queued(each) for each in self._items.live.values())
+        self.balance.conclude(self._items.queued, others=others, all_shown=not unread)
+        return Due([each for each in unread if self._is_unproven(each)])
+
+    def _is_unproven(self, tracked: TrackedItem) -> bool:
+        return not self.balance.is_believed or self.known_at(tracked) < self._now - UNPROVEN_S
+
+    def _to_renew(self, unread: Sequence[TrackedItem]) -> list[TrackedItem]:
+        if self._is_renewed or not unread or not self.balance.is_believed:
+            return []
+        self._is_renewed = True
+        oldest = min(unread, key=_read_at)
+        return [oldest] if oldest.read_at < self._now - UNREAD_S else []
+
+    def _to_search(self, unread: Sequence[TrackedItem]) -> list[TrackedItem]:
+        known = self._items.queued
+        moved = self.balance.moved_at_least(known)
+        perhaps_moved = 0 < self.balance.moved_at_most(known) < INFINITY
+        if not unread or not (moved or (perhaps_moved and not self._is_searched)):
+            return []
+        found_some, self._sought, self._is_searched = moved < self._sought, moved, True
+        return [min(unread, key=_created_at if found_some else _read_at)]
+
+
+def _is_queued(tracked: TrackedItem) -> bool:
+    return tracked.item.state is State.QUEUED
+
+
+def _read_at(tracked: TrackedItem) -> float:
+    return tracked.read_at
+
+
+def _created_at(tracked: TrackedItem) -> float:
+    return first_instant(tracked.item)

@@ -1,0 +1,260 @@
+"""What the stats' count proves of the queued items that a read did not show, and what it does not."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from exporter.api.wire import State, WorkItem
+from exporter.listing.bookmarks import INFINITY
+from exporter.listing.clock_bounds import ClockBounds
+from exporter.listing.queue_balance import EXACT_READS_NEEDED, QueueBalance, QueuedCount, QueuedMeaning
+from tests.listing.made import queued
+
+AHEAD_S = 1000.0
+LATENESS_S = 12.0
+UNREAD = 40
+
+
+def _acknowledged(item: WorkItem, at: float) -> WorkItem:
+    return replace(item, state=State.STARTING, acknowledged_at=at)
+
+
+class _Queue:
+    """Reads every 15 s: the stats are made within 0.2 s, and the pages shown 0.1 s later. The items' clock is 1,000 s ahead."""
+
+    def __init__(self, *, believed: bool = True) -> None:
+        self.clock = ClockBounds()
+        self.clock.learn(AHEAD_S + 0.01, shown_at=0.02, not_before=0.0)
+        self.meaning = QueuedMeaning()
+        for _ in range(EXACT_READS_NEEDED if believed else 0):
+            self.meaning.agreed()
+        self.balance = QueueBalance(self.meaning, self.clock, lateness_s=LATENESS_S)
+        self.now = 1000.0
+
+    def begin(self, count: int | None) -> None:
+        self.now += 15.0
+        self.balance.begin(self.now, None if count is None else QueuedCount(count, self.now, self.now + 0.2))
+
+    def saw(self, before: WorkItem | None, item: WorkItem) -> None:
+        self.balance.saw(before, item, shown_at=self.now + 0.3, not_before=-INFINITY)
+
+    def conclude(self, known: int, *, others: int = 1, all_shown: bool = False) -> None:
+        self.balance.conclude(known, others=others, all_shown=all_shown)
+
+    def instant(self, since_stats_s: float) -> float:
+        """Return an instant of the items' clock."""
+        return AHEAD_S + self.now + since_stats_s
+
+    @property
+    def proven_s_ago(self) -> float:
+        return self.now - self.balance.proven_at
+
+
+def _two_reads(count: int, known: int) -> _Queue:
+    queue = _Queue()
+    for _ in range(2):
+        queue.begin(count)
+        queue.conclude(known)
+    return queue
+
+
+def test_an_equal_count_proves_at_the_next_read_that_nothing_had_moved() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    assert (queue.balance.moved_at_least(UNREAD), queue.balance.moved_at_most(UNREAD)) == (0, 0)
+    queue.conclude(UNREAD)
+    assert queue.balance.proven_at == -INFINITY
+    queue.begin(UNREAD)
+    queue.conclude(UNREAD)
+    assert queue.proven_s_ago == 15.0
+
+
+def test_a_smaller_count_tells_how_many_have_moved() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD - 3)
+    assert (queue.balance.moved_at_least(UNREAD), queue.balance.moved_at_most(UNREAD)) == (3, 3)
+
+
+def test_without_a_count_nothing_is_proven_and_nothing_looked_for() -> None:
+    queue = _Queue()
+    queue.begin(None)
+    assert (queue.balance.moved_at_least(UNREAD), queue.balance.moved_at_most(UNREAD)) == (0, INFINITY)
+    queue.conclude(UNREAD)
+    queue.begin(None)
+    queue.conclude(UNREAD)
+    assert queue.balance.proven_at == -INFINITY
+
+
+def test_a_count_from_before_the_last_read_s_pages_is_of_no_use() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    queue.saw(None, queued("a", queue.instant(-5)))
+    queue.now += 15.0
+    queue.balance.begin(queue.now, QueuedCount(UNREAD - 1, queue.now - 15.0, queue.now - 14.8))
+    assert queue.balance.moved_at_least(UNREAD) == 0
+
+
+def test_an_acknowledgement_after_the_stats_may_hide_another_item_that_has_moved() -> None:
+    """The equation holds, although an item of the pages not read has left the queue: `known` counts it still."""
+    queue = _Queue()
+    queue.begin(UNREAD)
+    queue.saw(queued("b", 900.0), _acknowledged(queued("b", 900.0), queue.instant(0.25)))
+    assert (queue.balance.moved_at_least(UNREAD), queue.balance.moved_at_most(UNREAD)) == (0, 1)
+    queue.conclude(UNREAD)
+    queue.begin(None)
+    queue.conclude(UNREAD)
+    assert queue.balance.proven_at == -INFINITY
+
+
+def test_an_acknowledgement_before_the_stats_hides_nothing() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    queue.saw(queued("b", 900.0), _acknowledged(queued("b", 900.0), queue.instant(-2)))
+    assert queue.balance.moved_at_most(UNREAD) == 0
+
+
+@pytest.mark.parametrize("ended", [State.STOPPING, State.STOPPED])
+def test_a_stop_takes_an_item_out_of_the_queue_like_an_acknowledgement(ended: State) -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    before = queued("b", 900.0)
+    queue.saw(before, replace(before, state=ended, stop_requested_at=queue.instant(-2)))
+    queue.saw(queued("c", 900.0), replace(queued("c", 900.0), state=ended, stop_requested_at=queue.instant(0.2)))
+    assert queue.balance.moved_at_most(UNREAD) == 1
+
+
+def test_an_item_that_left_the_queue_at_an_unknown_time_may_have_been_in_it() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    queue.saw(queued("b", 900.0), replace(queued("b", 900.0), state=State.UNKNOWN))
+    assert queue.balance.moved_at_most(UNREAD) == 1
+
+
+def test_running_items_that_go_on_say_nothing_of_the_queue() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    before = _acknowledged(queued("b", 900.0), queue.instant(-200))
+    queue.saw(before, replace(before, state=State.ACTIVE, started_at=queue.instant(0.2)))
+    assert queue.balance.moved_at_most(UNREAD) == 0
+
+
+def test_an_item_that_is_gone_may_have_been_in_the_queue() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    queue.balance.gone(queued("b", 900.0))
+    queue.balance.gone(_acknowledged(queued("c", 900.0), 950.0))
+    assert queue.balance.moved_at_most(UNREAD) == 1
+
+
+def test_an_arrival_after_the_stats_is_no_sign_of_a_move() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    queue.saw(None, queued("new", queue.instant(0.25)))
+    assert (queue.balance.moved_at_least(UNREAD + 1), queue.balance.moved_at_most(UNREAD + 1)) == (0, 1)
+
+
+def test_an_arrival_before_the_stats_was_counted_by_them() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    queue.saw(None, queued("new", queue.instant(-2)))
+    assert queue.balance.moved_at_least(UNREAD + 1) == 1
+
+
+def test_an_item_that_came_back_is_taken_for_counted_but_proves_nothing_against_the_stats() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    queue.saw(_acknowledged(queued("b", 900.0), 950.0), queued("b", 900.0))
+    assert queue.balance.moved_at_least(UNREAD + 1) == 1
+    queue.conclude(UNREAD + 1, all_shown=True)
+    assert queue.meaning.is_proven
+
+
+def test_an_item_that_becomes_visible_late_takes_back_what_it_hid() -> None:
+    """It was counted by the stats and not shown, while another had moved: the equation held."""
+    queue = _Queue()
+    queue.begin(UNREAD)
+    created_at = queue.instant(-1)
+    queue.conclude(UNREAD)
+    queue.begin(UNREAD)
+    queue.saw(None, queued("late", created_at))
+    queue.conclude(UNREAD + 1)
+    assert queue.balance.proven_at == -INFINITY
+
+
+def test_an_item_created_after_the_stats_takes_nothing_back() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    queue.conclude(UNREAD)
+    created_at = queue.instant(5)
+    queue.begin(UNREAD + 1)
+    queue.saw(None, queued("new", created_at))
+    queue.conclude(UNREAD + 1)
+    assert queue.proven_s_ago == 15.0
+
+
+def test_what_the_stats_counted_too_many_must_appear() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD + 1)
+    created_at = queue.instant(-1)
+    queue.conclude(UNREAD)
+    queue.begin(UNREAD + 1)
+    queue.saw(None, queued("late", created_at))
+    queue.conclude(UNREAD + 1)
+    assert queue.proven_s_ago == 15.0
+
+
+def test_a_proof_waits_until_everything_is_visible() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    queue.conclude(UNREAD)
+    asked_at = queue.now
+    for apart_s, proven_at in ((5.0, -INFINITY), (8.0, asked_at)):
+        queue.now += apart_s
+        queue.balance.begin(queue.now, None)
+        queue.conclude(UNREAD)
+        assert queue.balance.proven_at == proven_at
+
+
+def test_stats_that_count_what_is_never_listed_are_not_believed() -> None:
+    assert not _two_reads(UNREAD + 1, UNREAD).meaning.is_proven
+
+
+def test_stats_that_count_less_than_a_whole_read_shows_are_not_believed() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD - 1)
+    queue.conclude(UNREAD, all_shown=True)
+    assert not queue.meaning.is_proven
+
+
+def test_stats_are_believed_after_some_exact_reads_with_running_items() -> None:
+    queue = _Queue(believed=False)
+    for others, believed in ((0, False), (1, False), (1, False), (0, False), (1, True)):
+        queue.begin(UNREAD)
+        queue.conclude(UNREAD, others=others)
+        assert queue.balance.is_believed is believed
+
+
+def test_a_read_that_is_exact_only_perhaps_teaches_nothing() -> None:
+    queue = _Queue(believed=False)
+    for number in range(EXACT_READS_NEEDED + 1):
+        queue.begin(UNREAD)
+        queue.saw(None, queued(f"new {number}", queue.instant(0.25)))
+        queue.conclude(UNREAD)
+    assert not queue.balance.is_believed
+
+
+def test_nothing_is_proven_by_stats_that_are_not_believed() -> None:
+    queue = _Queue(believed=False)
+    for _ in range(2):
+        queue.begin(UNREAD)
+        queue.conclude(UNREAD, others=0)
+    assert queue.balance.proven_at == -INFINITY
+
+
+def test_without_knowing_the_items_clock_everything_that_moved_is_uncertain() -> None:
+    queue = _Queue()
+    queue.balance = QueueBalance(queue.meaning, ClockBounds(), lateness_s=LATENESS_S)
+    queue.begin(UNREAD)
+    queue.saw(queued("b", 900.0), _acknowledged(queued("b", 900.0), queue.instant(-14)))
+    assert queue.balance.moved_at_most(UNREAD) == 1
