@@ -23,6 +23,11 @@ def _asked(requests: list[PageRequest]) -> list[tuple[int, list[int]]]:
     return [(request.bookmark.offset, [each.offset for each in request.expected]) for request in requests]
 
 
+def test_what_was_neither_read_nor_skipped_is_asked_for_in_the_first_read_already() -> None:
+    segments, _ = _segments(100)
+    assert _asked(segments.requests([tracked(active("a", 130), 130)], oldest_first, read=1)) == [(100, [130])]
+
+
 def test_one_page_serves_all_items_that_lie_within_its_length() -> None:
     segments, _ = _segments(100, 200, 300)
     unread = [tracked(active(str(at), at), at, read_at=-at) for at in (320, 150, 130)]
