@@ -184,6 +184,42 @@ def test_an_index_is_complete_only_when_what_its_walk_met_early_was_read_since()
     assert listed.index.complete
 
 
+@pytest.mark.parametrize(
+    ("live", "asked"),
+    [
+        pytest.param(3, [None], id="what arrived since the walk began"),
+        pytest.param(17, [None, "25"], id="and what the walk met before its last read"),
+    ],
+)
+def test_a_walk_of_several_reads_completes_an_index_once_everything_is_as_young_as_its_end(
+    live: int, asked: list[str | None]
+) -> None:
+    listed = _List(_history(live=[live]))
+    for _ in range(4):
+        listed.begin()
+        (request,) = listed.index.requests_to_make()
+        listed.answer(request)
+    assert (listed.index.ended_in, listed.index.last_walk) == (4, 1)
+    cursors = []
+    while not listed.index.complete:
+        (request,) = listed.index.requests_to_make()
+        cursors.append(request.bookmark.cursor)
+        listed.answer(request)
+    assert cursors == asked
+    assert listed.index.last_walk == 2
+
+
+def test_a_list_without_an_order_is_complete_when_a_walk_has_ended_however_many_reads_that_took() -> None:
+    listed = _List(_history(live=[34]))
+    listed.index = ListIndex(listed.detector, page_size=SIZE, allowed_lateness_s=0.0, order=Order.NEITHER)
+    for _ in range(4):
+        assert not listed.index.complete
+        listed.begin()
+        (request,) = listed.index.requests_to_make()
+        listed.answer(request)
+    assert listed.index.complete
+
+
 # ---- cursors that are refused
 
 
