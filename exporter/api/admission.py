@@ -144,9 +144,9 @@ class Admission:
         try:
             await call.granted
         except asyncio.CancelledError:
-            if call.granted.done() and not call.granted.cancelled() and call.granted.exception() is None:
+            # Whoever is cancelled while waiting has cancelled what it waits for, unless that was granted or refused just before.
+            if not call.granted.cancelled() and call.granted.exception() is None:
                 self._free(request)
-            call.granted.cancel()
             raise
         began = asyncio.get_running_loop().time()
         try:

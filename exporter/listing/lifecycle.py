@@ -135,8 +135,7 @@ class TransitionDetector:
 
     def take_transitions(self) -> tuple[Transition, ...]:
         for item, observation in tuple(self._unclaimed.values()):
-            if not self._waits_for(item, observation):
-                self._claim(item, observation, None)
+            self.observe(item, observation)  # again: it waits on only if it may still be another one under a new id
         taken = tuple(self._transitions)
         self._transitions.clear()
         return taken
@@ -210,10 +209,11 @@ class TransitionDetector:
         `walk` has ended; `tracked`: the ids that its index knows, whether or not this walk met them.
         """
         for item, observation in tuple(self._unclaimed.values()):
-            old_ids = self._waits_for(item, observation)
-            missing = [old_id for old_id in old_ids if self._seen_by_id[old_id].walk < walk and old_id not in tracked]
-            if missing or not old_ids:
-                self._claim(item, observation, missing[0] if missing else None)
+            alike = self._waits_for(item, observation)
+            missing = [old_id for old_id in alike if self._seen_by_id[old_id].walk < walk and old_id not in tracked]
+            if missing:
+                self.renamed(missing[0], item.id)
+                self.observe(item, observation)
         for item_id, seen in tuple(self._seen_by_id.items()):
             # A walk may miss an item that moved past it while others were deleted; what two walks have missed is gone.
             gone = seen.walk < self._tidied_after and item_id not in tracked
@@ -224,7 +224,7 @@ class TransitionDetector:
     def _meet(self, item: WorkItem, observation: Observation) -> _SeenItem | None:
         self._unclaimed.pop(item.id, None)
         known, created_at = self.has_met(item), first_instant(item)
-        if self.baseline and is_finished(item) and (known or created_at < observation.watermark):
+        if self.baseline and is_finished(item) and created_at < observation.watermark:
             self._remembered.add(item.id, created_at)
             return None
         if self._waits_for(item, observation):
@@ -237,8 +237,8 @@ class TransitionDetector:
         self._keep(item.id, seen)
         if known:
             seen.silent_until = self._newest_at
+            seen.acknowledged_at, seen.started_at = _acknowledged_at(item), _started_at(item)
         if known or self.baseline:
-            self._take_as_emitted(item, seen)
             return seen
         self._transitions.append(Transition(Step.CREATED, item))
         if item.created_at is not None and self.met.cover(item.created_at, item.id):
@@ -262,17 +262,6 @@ class TransitionDetector:
             if seen.read < observation.read and not seen.is_finished and (unmet or _may_become(seen, item))
         ]
 
-    def _claim(self, item: WorkItem, observation: Observation, old_id: str | None) -> None:
-        """Let an item wait no longer: it was known under the old id, or it is another one."""
-        if old_id is not None:
-            self.renamed(old_id, item.id)
-        self.observe(item, observation)
-
-    def _take_as_emitted(self, item: WorkItem, seen: _SeenItem) -> None:
-        seen.acknowledged_at = _acknowledged_at(item)
-        seen.started_at = _started_at(item)
-        seen.is_finished = is_finished(item)
-
     def _emit_steps(self, item: WorkItem, seen: _SeenItem) -> None:
         acknowledged_at, started_at, finished = _acknowledged_at(item), _started_at(item), is_finished(item)
         if _is_news(acknowledged_at, seen.acknowledged_at):
@@ -286,8 +275,7 @@ class TransitionDetector:
             self._emit(Step.STOPPED, item, item.stopped_at, seen)
 
     def _emit(self, step: Step, item: WorkItem, at: float | None, seen: _SeenItem) -> None:
-        undated = at is None or at == LONG_AGO
-        if not self.baseline and (undated or (at is not None and at > seen.silent_until)):
+        if not self.baseline and (at is None or at == LONG_AGO or at > seen.silent_until):
             self._transitions.append(Transition(step, item))
 
     def _keep(self, item_id: str, seen: _SeenItem) -> None:

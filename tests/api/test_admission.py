@@ -339,6 +339,68 @@ async def test_a_healthy_environment_keeps_its_slot_whoever_waits() -> None:
     await calls.end_all()
 
 
+@pytest.mark.parametrize(
+    ("quick", "slice_s"),
+    [
+        pytest.param(8, 1, id="eight of the last fifteen were quick"),
+        pytest.param(7, 4, id="eight of the last fifteen were slow"),
+    ],
+)
+async def test_the_last_fifteen_answers_tell_how_long_a_call_takes(quick: int, slice_s: float) -> None:
+    calls = Calls(concurrency=1)
+    for took_s in (*[1.0] * 9, *[0.1] * quick):
+        async with calls.admission.slot(stats()):
+            await asyncio.sleep(took_s)
+    ended = await slices_of(calls, Health.UNKNOWN, until_s=slice_s - 0.1)
+    calls.start("patient", stats())
+    await asyncio.sleep(0.05)
+    assert (ended, calls.running) == ([], [])
+    await asyncio.sleep(0.1)
+    assert (ended, calls.running) == (["evicted"], ["patient"])
+    await calls.end_all()
+
+
+async def test_a_slice_gets_shorter_while_it_lasts_as_soon_as_answers_are_quicker() -> None:
+    calls = Calls(concurrency=2)
+    ended = await slices_of(calls, Health.UNKNOWN, answers_s=2.0, until_s=2.5)
+    for _ in range(4):
+        async with calls.admission.slot(stats()):
+            await asyncio.sleep(0.01)
+    for name in ("busy", "patient"):
+        calls.start(name, stats())
+    await asyncio.sleep(0.2)
+    assert (ended, calls.running) == ([], ["busy"])
+    await asyncio.sleep(0.3)
+    assert (ended, calls.running) == (["evicted"], ["busy", "patient"])
+    await calls.end_all()
+
+
+async def test_who_kept_its_slot_since_nobody_waited_gives_it_away_within_a_second_of_somebody_waiting() -> None:
+    calls = Calls(concurrency=1)
+    ended = await slices_of(calls, Health.UNKNOWN, until_s=4.1)
+    calls.start("patient", stats())
+    await asyncio.sleep(1.0)
+    assert (ended, calls.running) == (["evicted"], ["patient"])
+    await calls.end_all()
+
+
+async def test_a_call_that_has_ended_is_not_looked_after_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, reviews = Calls(concurrency=1), 0
+    review = calls.admission._review
+
+    def counted(time_slice: Any) -> None:
+        nonlocal reviews
+        reviews += 1
+        review(time_slice)
+
+    monkeypatch.setattr(calls.admission, "_review", counted)
+    async with calls.admission.slot(stats(health=Health.UNKNOWN)):
+        await asyncio.sleep(2.5)
+    assert reviews == 2
+    await asyncio.sleep(60)
+    assert reviews == 2
+
+
 # ---- environments that time out
 
 
@@ -396,6 +458,18 @@ async def test_a_call_without_a_token_is_refused_at_once() -> None:
     await calls.end_all()
 
 
+async def test_who_waits_for_a_slot_is_not_sent_away_while_one_token_is_left() -> None:
+    calls = Calls(per_minute=4, concurrency=1)
+    for name in ("first", "second"):
+        calls.start(name, stats())
+    await settled()
+    assert (calls.running, calls.throttled) == (["first"], [])
+    calls.end("first")
+    await settled()
+    assert calls.running == ["second"]
+    await calls.end_all()
+
+
 async def test_a_call_without_a_token_is_refused_at_once_while_all_slots_hang() -> None:
     calls = Calls(per_minute=2, concurrency=1)
     calls.start("hanging", stats())
@@ -404,6 +478,36 @@ async def test_a_call_without_a_token_is_refused_at_once_while_all_slots_hang() 
     calls.start("hanging one", stats(health=Health.TIMING_OUT))
     await settled()
     assert (calls.running, sorted(calls.throttled)) == (["hanging"], ["hanging one", "sound"])
+    await calls.end_all()
+
+
+async def test_without_tokens_reads_learn_it_at_once_while_all_slots_hang() -> None:
+    calls = Calls(per_minute=2, concurrency=2)
+    for name in ("hanging", "throttled"):
+        calls.start(name, stats())
+    await settled()
+    calls.now = 30.0
+    calls.start("hanging, too", stats())
+    await settled()
+    assert calls.running == ["hanging", "hanging, too"]
+    for number in range(5):
+        calls.submit(str(number), stats(number))
+    for _ in range(5):
+        await settled()
+    assert calls.throttled == ["throttled", *"01234"]
+    await calls.end_all()
+
+
+async def test_who_gives_up_keeps_nobody_from_learning_that_there_are_no_tokens() -> None:
+    calls = Calls(per_minute=2, concurrency=1)
+    calls.start("hanging", stats())
+    await settled()
+    for name in ("gives up", "patient"):
+        calls.start(name, stats())
+    await asyncio.sleep(0)
+    calls.tasks["gives up"].cancel()
+    await settled()
+    assert calls.throttled == ["patient"]
     await calls.end_all()
 
 
@@ -514,7 +618,7 @@ async def test_who_gives_up_in_the_instant_of_the_grant_leaks_no_slot() -> None:
 
 
 async def test_who_gives_up_in_the_instant_of_the_refusal_leaves_no_trace() -> None:
-    calls = Calls(per_minute=2, concurrency=1)
+    calls = Calls(per_minute=20, concurrency=1)
     calls.budget.rate_limited(10.0, now=0.0)
     calls.start("gives up", stats())
     await asyncio.sleep(0)

@@ -101,6 +101,7 @@ def test_the_first_walk_reads_everything_and_the_next_one_the_open_end(*, newest
     assert listed.index.order is (Order.NEWEST_FIRST if newest_first else Order.OLDEST_FIRST)
     assert (listed.index.complete, listed.index.ended_in, listed.counts()) == (True, 1, {"stopped": 35})
     assert listed.read() == [None if newest_first else "29"]
+    assert (listed.index.ended_in, listed.index.walked_in) == (1, 2)
 
 
 def test_live_items_are_read_again_through_their_bookmarks(*, newest_first: bool) -> None:
@@ -186,6 +187,42 @@ def test_an_index_is_complete_only_when_what_its_walk_met_early_was_read_since()
     assert not listed.index.complete
     (request,) = listed.index.requests_to_make()
     listed.answer(request)
+    assert listed.index.complete
+
+
+@pytest.mark.parametrize(
+    ("live", "asked"),
+    [
+        pytest.param(3, [None], id="what arrived since the walk began"),
+        pytest.param(17, [None, "25"], id="and what the walk met before its last read"),
+    ],
+)
+def test_a_walk_of_several_reads_completes_an_index_once_everything_is_as_young_as_its_end(
+    live: int, asked: list[str | None]
+) -> None:
+    listed = _List(_history(live=[live]))
+    for _ in range(4):
+        listed.begin()
+        (request,) = listed.index.requests_to_make()
+        listed.answer(request)
+    assert (listed.index.ended_in, listed.index.last_walk) == (4, 1)
+    cursors = []
+    while not listed.index.complete:
+        (request,) = listed.index.requests_to_make()
+        cursors.append(request.bookmark.cursor)
+        listed.answer(request)
+    assert cursors == asked
+    assert listed.index.last_walk == 2
+
+
+def test_a_list_without_an_order_is_complete_when_a_walk_has_ended_however_many_reads_that_took() -> None:
+    listed = _List(_history(live=[34]))
+    listed.index = ListIndex(listed.detector, page_size=SIZE, allowed_lateness_s=0.0, order=Order.NEITHER)
+    for _ in range(4):
+        assert not listed.index.complete
+        listed.begin()
+        (request,) = listed.index.requests_to_make()
+        listed.answer(request)
     assert listed.index.complete
 
 
@@ -275,8 +312,9 @@ def test_a_settled_item_that_is_alive_again_is_a_contradiction() -> None:
     listed = _List(_history())
     listed.read()
     listed.items[33] = active("33", 33)
-    with pytest.raises(Contradiction, match="alive again"):
+    with pytest.raises(Contradiction, match="alive again") as found:
         listed.read()
+    assert found.value.unexpected_item
 
 
 def test_a_settled_live_item_under_a_new_id_is_the_same_item(*, newest_first: bool) -> None:
@@ -377,8 +415,9 @@ def test_a_finished_item_that_appears_where_everything_was_met_is_a_contradictio
     listed.read()
     listed.detector.baseline = False
     listed.items.append(finished("new", 32))
-    with pytest.raises(Contradiction, match="appeared"):
+    with pytest.raises(Contradiction, match="appeared") as found:
         listed.read()
+    assert found.value.unexpected_item
     assert "new" in listed.detector._seen_by_id
 
 
@@ -409,3 +448,253 @@ def test_bookmarks_that_no_live_item_needs_are_dropped_when_a_read_begins(*, new
         listed.read()
     listed.begin()
     assert listed.index.segments <= 2
+
+
+# ---- what is known of an index that could not read everything
+
+
+def _ask_and_answer(listed: _List, number: int) -> None:
+    for _ in range(number):
+        (request,) = listed.index.requests_to_make()
+        listed.answer(request)
+
+
+def test_before_the_first_walk_ends_nobody_knows_how_old_the_oldest_reading_is() -> None:
+    listed = _List(_history(live=[17]))
+    assert listed.index.oldest_read_at() is None
+    listed.begin()
+    _ask_and_answer(listed, 3)
+    assert listed.index.oldest_read_at() is None
+    assert not listed.index.complete
+
+
+def test_an_index_whose_walk_was_skipped_is_not_current() -> None:
+    listed = _List(_history())
+    listed.read()
+    listed.begin()
+    (walk,) = listed.index.requests_to_make()
+    listed.index.skipped(walk)
+    assert not listed.index.current
+    assert listed.index.complete
+
+
+def test_a_skipped_segment_leaves_the_index_as_old_as_its_last_reading() -> None:
+    listed = _List(_history(live=[17]))
+    listed.read(now=1.0)
+    listed.now = 5.0
+    listed.begin()
+    _ask_and_answer(listed, 1)
+    (segment,) = listed.index.requests_to_make()
+    listed.index.skipped(segment)
+    assert listed.index.requests_to_make() == []
+    assert not listed.index.current
+    assert listed.index.oldest_read_at() == 1.0
+
+
+def test_a_walk_is_as_old_as_its_first_page() -> None:
+    listed = _List(_history())
+    listed.begin()
+    for listed.now in (1.0, 2.0, 3.0, 4.0):
+        _ask_and_answer(listed, 1)
+    assert listed.index.oldest_read_at() == 1.0
+
+
+def test_segments_that_an_earlier_read_left_unanswered_are_asked_for_again() -> None:
+    listed = _List(_history(live=[17]))
+    listed.read()
+    listed.begin()
+    _ask_and_answer(listed, 1)
+    assert len(listed.index.requests_to_make()) == 1
+    assert listed.read() == [None, "25"]
+    assert listed.index.current
+
+
+def test_while_a_segment_is_under_way_no_other_is_asked_for() -> None:
+    listed = _List(_history(55, live=[17, 33]))
+    listed.read()
+    listed.begin()
+    _ask_and_answer(listed, 1)
+    first, second = listed.index.requests_to_make()
+    listed.answer(first)
+    assert listed.index.requests_to_make() == []
+    listed.answer(second)
+    assert listed.index.current
+
+
+def test_live_items_that_the_walk_will_meet_are_not_asked_for_besides() -> None:
+    listed = _List(_history(live=[30]), newest_first=False)
+    listed.read()
+    listed.begin()
+    assert [request.is_walk for request in listed.index.requests_to_make()] == [True]
+
+
+def test_a_first_walk_asks_for_no_segments_whatever_it_has_met() -> None:
+    listed = _List(_history(live=[5]), newest_first=False)
+    listed.begin()
+    _ask_and_answer(listed, 2)
+    listed.begin()
+    assert [request.is_walk for request in listed.index.requests_to_make()] == [True]
+
+
+def test_a_list_without_an_order_is_never_read_in_parts() -> None:
+    listed = _List(_history(live=[17]))
+    listed.index = ListIndex(listed.detector, page_size=SIZE, allowed_lateness_s=0.0, order=Order.NEITHER)
+    listed.read()
+    listed.begin()
+    (walk,) = listed.index.requests_to_make()
+    listed.index.skipped(walk)
+    assert listed.index.requests_to_make() == []
+
+
+def test_a_refused_segment_is_no_matter_of_the_walk() -> None:
+    listed = _List(_history(live=[17]), newest_first=False)
+    listed.read()
+    listed.begin()
+    _, segment = listed.index.requests_to_make()
+    assert listed.index.cursor_rejected(segment)
+
+
+def test_far_behind_its_bookmark_an_item_is_reached_in_steps() -> None:
+    listed = _List(_history(live=[7]))
+    listed.read()
+    listed.begin()
+    _ask_and_answer(listed, 1)
+    (segment,) = listed.index.requests_to_make()
+    assert segment.bookmark.cursor == "15"
+    assert listed.index.cursor_rejected(segment)
+    cursors = []
+    while requests := listed.index.requests_to_make():
+        cursors += [request.bookmark.cursor for request in requests]
+        for request in requests:
+            listed.answer(request)
+    assert cursors == ["25", "15"]
+    assert listed.index.current
+
+
+def test_a_segment_in_another_order_is_a_contradiction() -> None:
+    listed = _List(_history(live=[17]))
+    listed.read()
+    listed.begin()
+    _ask_and_answer(listed, 1)
+    (segment,) = listed.index.requests_to_make()
+    page = listed.page(segment.bookmark.cursor)
+    with pytest.raises(Contradiction) as found:
+        listed.index.receive_page(segment, WorkPage(page.items[::-1], page.next_cursor), 0.0)
+    assert found.value.disorder
+
+
+def test_an_end_of_the_list_that_has_slipped_before_the_walk_s_start_is_a_contradiction() -> None:
+    listed = _List(_history(), newest_first=False)
+    listed.read(watermark=34.5)
+    assert listed.index._bookmarks.start.cursor == "29"
+    listed.read(watermark=34.5)
+    listed.begin()
+    (request,) = listed.index.requests_to_make()
+    with pytest.raises(Contradiction, match="slipped"):
+        listed.index.receive_page(request, WorkPage((finished("new", 99),), None), 0.0)
+
+
+def test_a_list_whose_pages_bring_nothing_new_does_not_end() -> None:
+    listed = _List(_history())
+    listed.begin()
+    page = listed.page(None).items
+    for number in range(3):
+        (request,) = listed.index.requests_to_make()
+        listed.index.receive_page(request, WorkPage(page, f"cursor {number}"), 0.0)
+    (request,) = listed.index.requests_to_make()
+    with pytest.raises(Contradiction, match="does not end"):
+        listed.index.receive_page(request, WorkPage(page, "cursor 3"), 0.0)
+
+
+def test_a_page_of_which_a_single_item_is_new_gets_the_walk_on() -> None:
+    listed = _List(_history())
+    listed.begin()
+    for number in range(10, 2, -1):
+        (request,) = listed.index.requests_to_make()
+        shown = tuple(finished(str(n), n) for n in (number + 1, number))
+        listed.index.receive_page(request, WorkPage(shown, f"cursor {number}"), 0.0)
+    assert listed.counts() == {"stopped": 9}
+
+
+# ---- what a page shows, and what it does not
+
+
+def test_an_item_created_at_the_watermark_is_not_settled() -> None:
+    listed = _List(_history())
+    listed.read(watermark=34.0)
+    assert set(listed.index.items.recent) == {"34"}
+
+
+def test_what_was_created_less_than_the_allowed_lateness_ago_is_not_settled() -> None:
+    listed = _List(_history())
+    listed.index = ListIndex(listed.detector, page_size=SIZE, allowed_lateness_s=5.0)
+    listed.read(watermark=36.0)
+    assert set(listed.index.items.recent) == {"31", "32", "33", "34"}
+
+
+def test_finished_items_are_not_followed_any_more_once_they_are_settled() -> None:
+    listed = _List(_history(live=[17]))
+    listed.detector.baseline = False
+    listed.read(watermark=30.5)
+    assert set(listed.detector._seen_by_id) == {"17", "31", "32", "33", "34"}
+    listed.read(watermark=50.0)
+    assert set(listed.detector._seen_by_id) == {"17"}
+
+
+def test_an_unknown_item_where_the_walk_has_been_is_a_contradiction() -> None:
+    listed = _List(_history())
+    listed.clock.shows = 0.0
+    listed.begin()
+    _ask_and_answer(listed, 1)
+    (request,) = listed.index.requests_to_make()
+    with pytest.raises(Contradiction, match="where the walk has been") as found:
+        listed.index.receive_page(request, WorkPage((finished("new", 30.5),), None), 0.0)
+    assert found.value.unexpected_item
+
+
+def test_without_an_order_items_may_be_shown_in_any_and_a_page_says_nothing_of_those_it_does_not_show() -> None:
+    listed = _List(_history(live=[30]))
+    listed.index = ListIndex(listed.detector, page_size=SIZE, allowed_lateness_s=0.0, order=Order.NEITHER)
+    listed.read()
+    listed.begin()
+    (request,) = listed.index.requests_to_make()
+    shown = tuple(listed.items[number] for number in (34, 5, 32))
+    listed.index.receive_page(request, WorkPage(shown, "next"), 0.0)
+    assert listed.counts() == {"stopped": 34, "active": 1}
+
+
+def test_of_several_live_items_the_one_of_the_same_instant_has_got_the_new_id() -> None:
+    listed = _List(_history(live=[17, 6]))
+    listed.read()
+    listed.items[6] = queued("new", 6)
+    listed.begin()
+    _ask_and_answer(listed, 1)
+    requests = listed.index.requests_to_make()
+    assert [request.bookmark.cursor for request in requests] == ["25", "15"]
+    for request in reversed(requests):
+        listed.answer(request)
+    assert set(listed.index.items.live) == {"17", "new"}
+
+
+@pytest.mark.parametrize("twin_first", [False, True])
+@pytest.mark.parametrize("instant", [25, 32], ids=["on two pages", "on one page"])
+def test_an_item_that_this_read_shows_has_not_got_a_new_id(*, instant: int, twin_first: bool) -> None:
+    twin = _ended("twin", float(instant), 60.0)
+    history = _history(live=[instant, 20])
+    listed = _List([twin, *history] if twin_first else [*history, twin])
+    listed.read()
+    listed.detector._remembered.floor = 40.0  # so that the id of the twin is not remembered
+    listed.read()
+    assert listed.counts() == {"stopped": 34, "active": 2}
+    assert set(listed.index.items.live) == {str(instant), "20"}
+
+
+def test_items_that_arrive_move_those_that_could_not_be_read_again() -> None:
+    listed = _List(_history(live=[17]))
+    listed.read(watermark=34.5)
+    assert listed.index.items.live["17"].offset == 17
+    listed.items += [finished(str(n), n) for n in range(35, 38)]
+    listed.clock.shows = 37.5
+    listed.begin()
+    _ask_and_answer(listed, 1)
+    assert listed.index.items.live["17"].offset == 20

@@ -34,7 +34,9 @@ def test_at_an_edge_only_the_noted_items_are_covered() -> None:
         ((2, 8), (4, 5), [3, 4, 5, 6, 7]),
         ((4, 5), (2, 8), [3, 4, 5, 6, 7]),
         ((2, 4), (6, 8), [3, 7]),
+        ((6, 8), (2, 4), [3, 7]),
         ((2, 4), (4, 6), [3, 5]),
+        ((4, 6), (2, 4), [3, 5]),
     ],
 )
 def test_intervals_that_overlap_become_one_and_others_stay_apart(

@@ -153,6 +153,7 @@ def test_each_live_state_shows_since_when_its_oldest_item_is_in_it() -> None:
         (WorkItem("a1", State.ACTIVE, 1.0, 2.0, 30.0, 33.0), True),
         (WorkItem("a2", State.ACTIVE, 1.0, 2.0, 31.0, 32.0), True),
         (WorkItem("a3", State.ACTIVE, 1.0, 2.0, 31.0, None), True),
+        (WorkItem("p1", State.STOPPING, 1.0, 2.0, 3.0, 31.5, 40.0), True),
         (WorkItem("u1", State.UNKNOWN, 1.0), True),
     ):
         items.add(tracked(item), settled=settled)
@@ -160,7 +161,13 @@ def test_each_live_state_shows_since_when_its_oldest_item_is_in_it() -> None:
         State.QUEUED: 9.0,
         State.STARTING: 20.0,
         State.ACTIVE: 30.0,
-        State.STOPPING: None,
+        State.STOPPING: 40.0,
     }
     assert items.heartbeats() == (32.0, 33.0)
-    assert _counts(items) == {"queued": 3, "starting": 1, "active": 3, "unknown": 1}
+    assert _counts(items) == {"queued": 3, "starting": 1, "active": 3, "stopping": 1, "unknown": 1}
+
+
+def test_a_state_that_no_item_is_in_has_no_oldest_one() -> None:
+    assert ListedItems().oldest_at_by_state() == dict.fromkeys(
+        (State.QUEUED, State.STARTING, State.ACTIVE, State.STOPPING)
+    )

@@ -30,3 +30,20 @@ def test_an_item_among_settled_ones_sets_it_back_and_newer_ones_forward_again() 
     assert clock.at(30.0) == 450.0
     clock.learn(470.0, 40.0)
     assert clock.at(40.0) == 470.0
+
+
+def test_what_an_item_has_proved_is_believed_for_ten_minutes_at_least_and_twenty_at_most() -> None:
+    clock = ItemsClock()
+    ahead_s = []
+    for now, at in ((0.0, 1000.0), (600.0, 1590.0), (601.0, 1591.0), (1201.0, 2190.0), (1201.5, 2191.0)):
+        clock.learn(at, now)
+        ahead_s.append(clock.at(now) - now)
+    assert ahead_s == [1000, 1000, 1000, 1000, 990]
+
+
+def test_a_step_back_voids_what_was_proved_long_ago_as_well() -> None:
+    clock = ItemsClock()
+    clock.learn(1000.0, 0.0)
+    clock.learn(1600.0, 601.0)
+    clock.step_back(1500.0, 601.0)
+    assert clock.at(601.0) == 1500

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from exporter.api.wire import WorkPage
 from exporter.listing.bookmarks import INFINITY, Bookmark
-from exporter.listing.pages import PageRead
+from exporter.listing.pages import Contradiction, PageRead
 from tests.listing.made import finished, newest_first, observation, page_read
 
 
@@ -51,6 +51,10 @@ def test_the_bookmark_behind_a_page_begins_where_the_page_ends() -> None:
     assert (behind.cursor, behind.offset, behind.issued_in, behind.low, behind.follows) == ("next", 12, 5, -9.5, 7)
 
 
+def test_the_bookmark_behind_an_empty_page_follows_no_item() -> None:
+    assert page_read([], "next").bookmark_behind("next", ordered=True).follows == INFINITY
+
+
 def test_a_page_read_before_the_order_was_known_says_nothing_of_what_lies_before_it() -> None:
     page = page_read([finished("a", 9)], "next", bookmark=Bookmark("c", issued_in=5, low=-9.5), read=5)
     assert page.bookmark_behind("next", ordered=False).issued_in == 0
@@ -59,3 +63,16 @@ def test_a_page_read_before_the_order_was_known_says_nothing_of_what_lies_before
 def test_behind_the_first_page_everything_was_read_whatever_the_order() -> None:
     page = PageRead.of(WorkPage((finished("a", 9),), "next"), Bookmark(None), newest_first, observation(read=5))
     assert page.bookmark_behind("next", ordered=False).issued_in == 5
+
+
+def test_a_contradiction_says_what_it_may_come_from() -> None:
+    found = [
+        Contradiction("a"),
+        Contradiction("b", disorder=True),
+        Contradiction("c", unexpected_item=True),
+    ]
+    assert [(str(each), each.disorder, each.unexpected_item) for each in found] == [
+        ("a", False, False),
+        ("b", True, False),
+        ("c", False, True),
+    ]

@@ -35,3 +35,12 @@ def test_below_the_floor_nothing_is_remembered() -> None:
     items.add("c", 5.0)
     items.add("d", 4.0)
     assert (len(items), items.floor) == (1, 5.0)
+
+
+def test_as_many_are_remembered_as_the_largest_page_holds() -> None:
+    items = RememberedItems()
+    for number in range(1000):
+        items.add(str(number), float(number))
+    assert (len(items), items.floor) == (1000, BEFORE_EVERYTHING)
+    items.add("1000", 1000.0)
+    assert (len(items), items.floor) == (1000, 0.0)

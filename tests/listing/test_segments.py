@@ -23,12 +23,17 @@ def _asked(requests: list[PageRequest]) -> list[tuple[int, list[int]]]:
     return [(request.bookmark.offset, [each.offset for each in request.expected]) for request in requests]
 
 
+def test_what_was_neither_read_nor_skipped_is_asked_for_in_the_first_read_already() -> None:
+    segments, _ = _segments(100)
+    assert _asked(segments.requests([tracked(active("a", 130), 130)], oldest_first, read=1)) == [(100, [130])]
+
+
 def test_one_page_serves_all_items_that_lie_within_its_length() -> None:
     segments, _ = _segments(100, 200, 300)
-    unread = [tracked(active(str(at), at), at, read_at=-at) for at in (320, 150, 130)]
+    unread = [tracked(active(str(at), at), at, read_at=-at) for at in (320, 150, 130, 350)]
     requests = segments.requests(unread, oldest_first, read=READ)
-    assert _asked(requests) == [(100, [130, 150]), (300, [320])]
-    assert [request.stale_since for request in requests] == [-150, -320]
+    assert _asked(requests) == [(100, [130, 150]), (300, [320, 350])]
+    assert [request.stale_since for request in requests] == [-150, -350]
     assert segments.in_flight == 2
 
 
@@ -39,9 +44,9 @@ def test_an_item_just_behind_the_page_is_asked_for_by_itself() -> None:
 
 
 def test_bookmarks_closer_than_a_page_are_passed_over() -> None:
-    segments, _ = _segments(100, 150, 190, 200)
-    unread = [tracked(active(str(at), at), at) for at in (130, 160, 199, 200)]
-    assert _asked(segments.requests(unread, oldest_first, read=READ)) == [(100, [130, 160, 199]), (200, [200])]
+    segments, _ = _segments(100, 150, 190, 200, 250)
+    unread = [tracked(active(str(at), at), at) for at in (130, 160, 199, 200, 260)]
+    assert _asked(segments.requests(unread, oldest_first, read=READ)) == [(100, [130, 160, 199]), (200, [200, 260])]
 
 
 def test_items_far_behind_one_bookmark_are_asked_for_once() -> None:

@@ -40,7 +40,7 @@ def test_a_whole_life_is_counted_in_each_of_its_steps() -> None:
     assert view.finished_by_outcome == {"ran": 1, "never_started": 0, "never_acknowledged": 0}
     assert (view.queue_wait.cumulative_counts, view.queue_wait.sum_s) == ((0, 1, 1, 1), 2.0)
     assert (view.startup.cumulative_counts, view.startup.sum_s) == ((1, 1, 1, 1), 1.0)
-    assert (view.run.cumulative_counts, view.run.sum_s) == ((0, 0, 0, 1), 84.0)
+    assert (view.run.cumulative_counts, view.run.count, view.run.sum_s) == ((0, 0, 0, 1), 1, 84.0)
     assert (view.stop.cumulative_counts, view.stop.sum_s) == ((0, 0, 1, 1), 7.0)
 
 
@@ -94,6 +94,13 @@ def test_time_that_runs_backwards_is_drift_and_not_observed(
     assert sum(view.finished_by_outcome.values()) == (step is Step.STOPPED)
 
 
+def test_the_view_is_the_same_one_while_nothing_is_added() -> None:
+    tally = Tally(BUCKETS)
+    view = tally.view()
+    tally.observe([], wait_objective_s=60)
+    assert tally.view() is view
+
+
 def test_a_view_does_not_change_afterwards() -> None:
     tally = Tally(BUCKETS)
     before = tally.view()
@@ -144,6 +151,12 @@ def test_each_bucket_keeps_the_exemplar_of_its_latest_item() -> None:
     assert tally.view().run.exemplars == ()
 
 
+def test_of_two_items_at_one_instant_the_one_counted_last_is_the_exemplar() -> None:
+    tally = Tally(BUCKETS)
+    tally.observe([_started(f"work_{number}", after_s=0.5, at=100) for number in (1, 2)], wait_objective_s=60)
+    assert tally.view().startup.exemplars[0] == Exemplar("work_2", None, 0.5, 100)
+
+
 def test_an_outcome_keeps_the_exemplar_of_its_latest_item() -> None:
     tally = Tally(BUCKETS)
     stopped = [_stopped(stopped_at=at) for at in (40.0, 50.0, 45.0, None)]
@@ -161,3 +174,15 @@ def test_an_id_that_could_mislead_is_no_exemplar(hostile: str) -> None:
         [Transition(Step.STOPPED, WorkItem(id=hostile, state=State.STOPPED, stopped_at=9.0))], wait_objective_s=60
     )
     assert tally.view().exemplar_by_outcome == {}
+
+
+@pytest.mark.parametrize("hostile", ["session_\x00", "session_\u202e"])
+def test_an_item_whose_session_could_mislead_leaves_the_exemplar_before_it(hostile: str) -> None:
+    tally = Tally(BUCKETS)
+    started = [
+        _started("work_1", after_s=0.5, at=100, session_id="session_1"),
+        _started("work_2", after_s=0.5, at=101, session_id=hostile),
+    ]
+    tally.observe(started, wait_objective_s=60)
+    assert tally.view().startup.exemplars[0] == Exemplar("work_1", "session_1", 0.5, 100)
+    assert tally.view().startup.count == 2

@@ -54,6 +54,32 @@ def test_the_sort_key_grows_along_the_walk(kind: type[Walk], keys: list[float]) 
     assert [kind.sort_key(finished("a", at)) for at in (9, 5)] == keys
 
 
+@pytest.mark.parametrize(
+    ("kind", "is_ordered", "survives_reads", "comes_first"),
+    [
+        (LearningWalk, False, True, True),
+        (UnorderedWalk, False, True, True),
+        (NewestFirstWalk, True, True, True),
+        (OldestFirstWalk, True, False, False),
+    ],
+)
+def test_the_order_decides_whether_a_walk_outlives_its_read_and_whether_segments_wait_for_it(
+    kind: type[Walk],
+    *,
+    is_ordered: bool,
+    survives_reads: bool,
+    comes_first: bool,
+) -> None:
+    assert (kind.is_ordered, kind.survives_reads, kind.comes_first) == (is_ordered, survives_reads, comes_first)
+
+
+@pytest.mark.parametrize("kind", WALK_BY_ORDER.values())
+def test_a_walk_that_begins_has_read_no_page_and_met_nothing_known(kind: type[Walk]) -> None:
+    walk = _walk(kind, known=5.0)
+    assert (walk.pages, walk.idle_pages, walk.bookmarks) == (0, 0, [])
+    assert not walk.has_met_the_known
+
+
 @pytest.mark.parametrize("kind", WALK_BY_ORDER.values())
 def test_a_walk_starts_where_the_bookmarks_say(kind: type[Walk]) -> None:
     bookmarks = Bookmarks()
@@ -72,6 +98,14 @@ def test_pages_that_bring_nothing_new_end_the_walk_after_a_while() -> None:
         walk.check_progress(f"other {number}", got_on=False)
     with pytest.raises(Contradiction):
         walk.check_progress("one too many", got_on=False)
+
+
+def test_cursors_that_go_round_in_circles_end_the_walk_whatever_their_pages_bring() -> None:
+    walk = _walk(UnorderedWalk)
+    walk.check_progress("a", got_on=True)
+    walk.check_progress("b", got_on=True)
+    with pytest.raises(Contradiction):
+        walk.check_progress("b", got_on=True)
 
 
 def test_the_last_page_may_bring_nothing_new() -> None:
@@ -108,6 +142,16 @@ def test_cursors_that_go_round_in_circles_are_noticed_within_three_rounds(period
     detector = CycleDetector()
     cursors = [f"lead {n}" for n in range(lead)] + [f"cursor {n % period}" for n in range(3 * (period + lead) + 3)]
     assert any(detector.closes(cursor) for cursor in cursors)
+
+
+def test_the_cursor_that_is_kept_is_replaced_after_one_two_and_four_others() -> None:
+    detector = CycleDetector()
+    assert [detector.closes(cursor) for cursor in "abcdbcd"] == [False] * 6 + [True]
+
+
+def test_a_cursor_that_leads_to_itself_is_a_circle_at_once() -> None:
+    detector = CycleDetector()
+    assert [detector.closes("a"), detector.closes("a")] == [False, True]
 
 
 def test_cursors_that_never_repeat_are_no_circle() -> None:
@@ -234,6 +278,7 @@ def test_oldest_first_covers_everything_up_to_its_edge_but_not_beyond_its_waterm
     walk = _walk(OldestFirstWalk, watermark=92.0)
     _advance(walk, finished("a", 88), finished("b", 88))
     assert walk.covered(ended=False) == Covered(BEFORE_EVERYTHING, 88, 88, {"a", "b"})
+    assert walk.covered(ended=True) == Covered(BEFORE_EVERYTHING, 92)
     _advance(walk, finished("c", 92))
     assert walk.covered(ended=False) == Covered(BEFORE_EVERYTHING, 92)
     assert walk.covered(ended=True) == Covered(BEFORE_EVERYTHING, 92)
@@ -260,6 +305,17 @@ def test_at_the_end_of_a_newest_first_walk_the_bookmarks_move_by_what_was_settle
     assert [each.offset for each in bookmarks.nearest().bookmarks] == [0, 5, 103]
 
 
+def test_the_pages_of_a_newest_first_walk_can_be_read_again_through_their_bookmarks() -> None:
+    bookmarks = Bookmarks()
+    walk = NewestFirstWalk.starting(bookmarks, WalkStart(1, 1, 0.0), None)
+    first = page_read([finished("a", 95), finished("b", 94)], "one")
+    walk.move_on(first, bookmarks, has_live=True)
+    last = page_read([finished("c", 90)], bookmark=walk.bookmark)
+    walk.move_on(last, bookmarks, has_live=True)
+    walk.finish(last, bookmarks)
+    assert [each.cursor for each in bookmarks.nearest().bookmarks] == [None, "one"]
+
+
 def test_a_walk_that_meets_nothing_settled_takes_the_end_of_the_list_for_it() -> None:
     bookmarks = Bookmarks()
     walk = NewestFirstWalk.starting(bookmarks, WalkStart(1, 1, 0.0), None)
@@ -267,6 +323,7 @@ def test_a_walk_that_meets_nothing_settled_takes_the_end_of_the_list_for_it() ->
     walk.advance(page.items[0], 0)
     assert walk.finish(page, bookmarks) == 0
     assert bookmarks.first_settled == 2
+    assert len(bookmarks) == 1
 
 
 def test_an_oldest_first_walk_starts_at_the_last_page_that_was_settled() -> None:
@@ -282,7 +339,7 @@ def test_an_oldest_first_walk_starts_at_the_last_page_that_was_settled() -> None
     assert bookmarks.start is second.bookmark
     third = page_read([finished("e", 99)], bookmark=walk.bookmark, oldest=True)
     walk.move_on(third, bookmarks, has_live=False)
-    walk.finish(third, bookmarks)
+    assert walk.finish(third, bookmarks) == 0
     assert bookmarks.start is second.bookmark
     assert len(bookmarks) == 4
 
@@ -317,6 +374,49 @@ def test_an_oldest_first_walk_does_not_start_at_a_page_that_is_empty() -> None:
     walk.move_on(empty, bookmarks, has_live=False)
     walk.finish(empty, bookmarks)
     assert bookmarks.start is first.bookmark
+
+
+@pytest.mark.parametrize("known", [None, 5.0])
+def test_an_oldest_first_walk_does_not_start_behind_an_item_created_at_the_watermark(known: float | None) -> None:
+    bookmarks = Bookmarks()
+    walk = OldestFirstWalk.starting(bookmarks, WalkStart(1, 1, 0.0), known)
+    walk.watermark = 90.0
+    first = page_read([finished("a", 70), finished("b", 90)], "one", oldest=True)
+    walk.move_on(first, bookmarks, has_live=False)
+    second = page_read([finished("c", 95)], bookmark=walk.bookmark, oldest=True)
+    walk.move_on(second, bookmarks, has_live=False)
+    walk.finish(second, bookmarks)
+    assert bookmarks.start.cursor is None
+
+
+@pytest.mark.parametrize("known", [None, 5.0])
+@pytest.mark.parametrize(
+    "created_at",
+    [
+        pytest.param([85, 95], id="not settled as a whole"),
+        pytest.param([85, 89], id="settled as a whole"),
+    ],
+)
+@pytest.mark.parametrize("trailing", [False, True])
+def test_an_oldest_first_walk_starts_at_the_last_page_that_shows_something(
+    known: float | None,
+    created_at: list[int],
+    *,
+    trailing: bool,
+) -> None:
+    bookmarks = Bookmarks()
+    walk = OldestFirstWalk.starting(bookmarks, WalkStart(1, 1, 0.0), known)
+    walk.watermark = 90.0
+    page = page_read([finished("a", 70), finished("b", 80)], "one", oldest=True)
+    walk.move_on(page, bookmarks, has_live=False)
+    last_items = [finished(str(at), at) for at in created_at]
+    page = page_read(last_items, "two" if trailing else None, bookmark=walk.bookmark, oldest=True)
+    walk.move_on(page, bookmarks, has_live=False)
+    if trailing:
+        page = page_read([], bookmark=walk.bookmark, oldest=True)
+        walk.move_on(page, bookmarks, has_live=False)
+    walk.finish(page, bookmarks)
+    assert bookmarks.start.cursor == "one"
 
 
 @pytest.mark.parametrize(
