@@ -311,7 +311,6 @@ class Scenario:
         self._may_appear_anywhere = False
         self._calls_since_rest = 0
         self._live_since_rest = 0
-        self._first_shown_at: dict[str, float] = {}
         self._queued_at: dict[int, float] = {}
         self._longest_read_s = 0.0
         self._vanished = [0]
@@ -406,8 +405,6 @@ class Scenario:
         read = self.reader.read(calls=calls, before_page=before_page)
         # A first walk that pauses loses its place among positions when items before it are deleted.
         self.audit.take(may_be_history=self.has_deletions and self.environment.rules.cursors == "position")
-        for item in self.reader.shown():
-            self._first_shown_at.setdefault(item.id, self.clock.monotonic)
         self._check_queued(took_s=self.clock.monotonic - began_at)
         self._calls_since_rest += len(read.calls)
         assert self.reader.listing().segments <= self._live_since_rest + 2 + self._calls_since_rest
