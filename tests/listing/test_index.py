@@ -217,7 +217,7 @@ def test_a_walk_of_several_reads_completes_an_index_once_everything_is_as_young_
 
 def test_a_list_without_an_order_is_complete_when_a_walk_has_ended_however_many_reads_that_took() -> None:
     listed = _List(_history(live=[34]))
-    listed.index = ListIndex(listed.detector, page_size=SIZE, allowed_lateness_s=0.0, order=Order.NEITHER)
+    listed.index = ListIndex(listed.detector, _balance(), page_size=SIZE, allowed_lateness_s=0.0, order=Order.NEITHER)
     for _ in range(4):
         assert not listed.index.complete
         listed.begin()
@@ -538,7 +538,7 @@ def test_a_first_walk_asks_for_no_segments_whatever_it_has_met() -> None:
 
 def test_a_list_without_an_order_is_never_read_in_parts() -> None:
     listed = _List(_history(live=[17]))
-    listed.index = ListIndex(listed.detector, page_size=SIZE, allowed_lateness_s=0.0, order=Order.NEITHER)
+    listed.index = ListIndex(listed.detector, _balance(), page_size=SIZE, allowed_lateness_s=0.0, order=Order.NEITHER)
     listed.read()
     listed.begin()
     (walk,) = listed.index.requests_to_make()
@@ -627,7 +627,7 @@ def test_an_item_created_at_the_watermark_is_not_settled() -> None:
 
 def test_what_was_created_less_than_the_allowed_lateness_ago_is_not_settled() -> None:
     listed = _List(_history())
-    listed.index = ListIndex(listed.detector, page_size=SIZE, allowed_lateness_s=5.0)
+    listed.index = ListIndex(listed.detector, _balance(), page_size=SIZE, allowed_lateness_s=5.0)
     listed.read(watermark=36.0)
     assert set(listed.index.items.recent) == {"31", "32", "33", "34"}
 
@@ -654,7 +654,7 @@ def test_an_unknown_item_where_the_walk_has_been_is_a_contradiction() -> None:
 
 def test_without_an_order_items_may_be_shown_in_any_and_a_page_says_nothing_of_those_it_does_not_show() -> None:
     listed = _List(_history(live=[30]))
-    listed.index = ListIndex(listed.detector, page_size=SIZE, allowed_lateness_s=0.0, order=Order.NEITHER)
+    listed.index = ListIndex(listed.detector, _balance(), page_size=SIZE, allowed_lateness_s=0.0, order=Order.NEITHER)
     listed.read()
     listed.begin()
     (request,) = listed.index.requests_to_make()
