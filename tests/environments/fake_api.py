@@ -49,6 +49,7 @@ class FakeApi:
     calls: list[tuple[str | None, int, CallRequest]] = field(default_factory=list)
     sent_by_source: Counter[Source] = field(default_factory=Counter)
     timed_out: bool = False
+    age_s: float = 0.0
     closed: bool = False
 
     def begin(self, source: Source) -> None: ...
@@ -75,7 +76,7 @@ class FakeApi:
             await anyio.sleep_forever()
         if isinstance(answer, Exception):
             raise answer
-        return Reading(answer, self.clock.wall(), 0.0)
+        return Reading(answer, self.clock.wall(), 0.0, self.age_s)
 
 
 @dataclass

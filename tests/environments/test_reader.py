@@ -13,6 +13,7 @@ from exporter.api.client import ApiError
 from exporter.api.wire import State, WorkStats
 from exporter.config.model import Config, ListingConfig, ScrapeConfig
 from exporter.environments.reader import NOT_SELF_HOSTED, Due
+from exporter.listing.ledger import Ledger, QueuedCount
 from tests.environments.fake_api import BLANK, HANG, STATS, Surroundings, item, page, read
 
 pytestmark = pytest.mark.anyio
@@ -113,6 +114,34 @@ async def test_health_is_unknown_until_a_call_was_sent(around: Surroundings) -> 
     seen.append(reader.health)
     assert seen == [Health.UNKNOWN, Health.TIMING_OUT, Health.HEALTHY]
     assert reader.stale_since == reader.list_stale_since == around.now
+
+
+async def test_the_list_waits_for_the_stats_where_they_spare_it_calls(
+    around: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = around.reader()
+    await read(reader)
+    assert not reader.reads_stats_first
+    monkeypatch.setattr(type(reader.ledger), "compares_stats", True)
+    assert reader.reads_stats_first
+
+
+@pytest.mark.parametrize("age_s", [0.0, 3.0])
+async def test_the_ledger_learns_what_the_stats_counted_unless_a_cache_had_kept_it(
+    around: Surroundings, monkeypatch: pytest.MonkeyPatch, age_s: float
+) -> None:
+    learnt: list[QueuedCount | None] = []
+    begin = Ledger.begin
+
+    def noting(ledger: Ledger, *, now: float, queued: QueuedCount | None = None) -> None:
+        learnt.append(queued)
+        begin(ledger, now=now, queued=queued)
+
+    monkeypatch.setattr(Ledger, "begin", noting)
+    around.api.stats_answers = deque([WorkStats(depth=7, pending=2, oldest_queued_at=None, workers_polling=1)])
+    around.api.age_s = age_s
+    await read(around.reader())
+    assert learnt == [None if age_s else QueuedCount(9, around.now, around.now)]
 
 
 async def test_an_old_number_is_hidden_and_a_429_is_the_reason(around: Surroundings) -> None:
