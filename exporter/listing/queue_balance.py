@@ -21,6 +21,7 @@ proves is believed when a later one shows that nothing of the kind has appeared.
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,14 @@ class QueuedMeaning:
         self._exact_reads = 0
 
 
+class _Later(enum.Enum):
+    """What an item did, perhaps only after the stats were made."""
+
+    ARRIVED = enum.auto()
+    REQUEUED = enum.auto()
+    LEFT = enum.auto()
+
+
 @dataclass(slots=True)
 class _Proof:
     """In a read none had moved, if as many items appear later as the stats have counted beyond those known: `surplus`."""
@@ -85,9 +94,7 @@ class QueueBalance:
         self._lateness_s = lateness_s
         self._began_at = self._shown_at = -INFINITY
         self._queued: QueuedCount | None = None
-        self._perhaps_arrived: set[str] = set()
-        self._perhaps_requeued: set[str] = set()
-        self._perhaps_left: set[str] = set()
+        self._uncertain: dict[str, _Later] = {}
         self._proof: _Proof | None = None
 
     @property
@@ -98,8 +105,7 @@ class QueueBalance:
         """Begin a read. Of a count from before the pages of another read nobody knows what has changed since."""
         self._began_at = now
         self._queued = queued if queued is not None and queued.asked_at >= self._shown_at else None
-        for uncertain in (self._perhaps_arrived, self._perhaps_requeued, self._perhaps_left):
-            uncertain.clear()
+        self._uncertain.clear()
 
     def saw(self, before: WorkItem | None, item: WorkItem, *, shown_at: float, not_before: float) -> None:
         """Take an item as a page shows it. `before`: as another page showed it that was made after `not_before`, or None."""
@@ -117,21 +123,20 @@ class QueueBalance:
 
     def gone(self, item: WorkItem) -> None:
         """Take an item that is not listed any more, nobody knows since when."""
-        self._perhaps_arrived.discard(item.id)
-        self._perhaps_requeued.discard(item.id)
+        self._uncertain.pop(item.id, None)
         if item.state is State.QUEUED:
-            self._perhaps_left.add(item.id)
+            self._uncertain[item.id] = _Later.LEFT
 
     def moved_at_least(self, known: int) -> int:
         """Return how many of the queued items that were not shown have left the queue, at least. `known`: how many are queued in all.
 
         What has come back into the queue since the last read did so before the stats, as a rule.
         """
-        return 0 if self._queued is None else max(0, known - len(self._perhaps_arrived) - self._queued.count)
+        return 0 if self._queued is None else max(0, known - self._number(_Later.ARRIVED) - self._queued.count)
 
     def moved_at_most(self, known: int) -> float:
         """Return how many at most. Less than none: the stats count items that no page has shown."""
-        return INFINITY if self._queued is None else known + len(self._perhaps_left) - self._queued.count
+        return INFINITY if self._queued is None else known + self._number(_Later.LEFT) - self._queued.count
 
     def conclude(self, known: int, *, others: int, all_shown: bool) -> None:
         """Draw the conclusions of a read that has shown its open end and all `others`: those alive that are not queued."""
@@ -140,10 +145,9 @@ class QueueBalance:
         if queued is None:
             return
         self._queued = None
-        uncertain = self._perhaps_arrived or self._perhaps_requeued or self._perhaps_left
-        if all_shown and at_least > len(self._perhaps_requeued):
+        if all_shown and at_least > self._number(_Later.REQUEUED):
             self._meaning.contradicted()
-        elif others and at_most == 0 and not uncertain:
+        elif others and at_most == 0 and not self._uncertain:
             self._meaning.agreed()
         if at_most <= 0 and self._proof is None:
             self._proof = _Proof(queued, surplus=int(-at_most))
@@ -173,17 +177,19 @@ class QueueBalance:
         """Say whether an item that came into the queue or left it did so when the stats were made already, or perhaps only later."""
         sure_until = self._clock.at_least(queued.asked_at)
         if item.state is State.QUEUED:
-            self._perhaps_left.discard(item.id)
+            self._uncertain.pop(item.id, None)
             if before is not None:
-                self._perhaps_requeued.add(item.id)
+                self._uncertain[item.id] = _Later.REQUEUED
             elif latest(first_instant(item)) > sure_until:
-                self._perhaps_arrived.add(item.id)
+                self._uncertain[item.id] = _Later.ARRIVED
         elif before is None or before.state is State.QUEUED or before.acknowledged_at != item.acknowledged_at:
-            self._perhaps_arrived.discard(item.id)
-            self._perhaps_requeued.discard(item.id)
+            self._uncertain.pop(item.id, None)
             left_at = _left_queue_at(before, item)
             if left_at is None or latest(left_at) > sure_until:
-                self._perhaps_left.add(item.id)
+                self._uncertain[item.id] = _Later.LEFT
+
+    def _number(self, kind: _Later) -> int:
+        return sum(each is kind for each in self._uncertain.values())
 
 
 def _left_queue_at(before: WorkItem | None, item: WorkItem) -> float | None:
