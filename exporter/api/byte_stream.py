@@ -136,9 +136,8 @@ class ByteStream(httpcore.AsyncNetworkStream):
                 self._transport, inbox, context, server_hostname=host, ssl_handshake_timeout=HANDSHAKE_LIMIT_S
             )
         except ConnectionResetError as problem:
-            if (
-                problem.errno is None
-            ):  # asyncio's own: the server ended the connection in good order, which is its refusal
+            if problem.errno is None:
+                # asyncio's own: the server ended the connection in good order, which is its refusal.
                 raise ssl.SSLEOFError("the server ended the handshake") from None
             raise
         if encrypted is None or encrypted.is_closing():
