@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from exporter.process import signals
 from exporter.simulator import World
 from tests.ample import AMPLE_S
 from tests.exported import COMMAND, exporter_process, free_port, read_exposition, write_config
@@ -200,11 +201,18 @@ def test_a_signal_ends_it_with_0(mode: str, number: signal.Signals) -> None:
 
 @contextmanager
 def starting(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Start the program, and answer while it still imports what it is made of, but after its first lines."""
+    """Start the program, and answer while it still imports what it is made of, but after its first lines.
+
+    SIGINT tells apart what the program blocks from moments in which the C library blocks all signals.
+    """
     with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        status, waits = Path(f"/proc/{process.pid}/status"), 1 << (signal.SIGTERM - 1)
+        status = Path(f"/proc/{process.pid}/status")
+        told_apart, expected = (
+            sum(1 << (number - 1) for number in numbers)
+            for numbers in ((*signals.BLOCKED, signal.SIGINT), signals.BLOCKED)
+        )
         blocked = 0
-        while not blocked & waits:
+        while blocked & told_apart != expected:
             assert process.poll() is None
             (line,) = [line for line in status.read_text().splitlines() if line.startswith("SigBlk")]
             blocked = int(line.split()[1], 16)

@@ -60,7 +60,7 @@ class Backlog:
 
     def due(self, unread: Sequence[TrackedItem], *, is_open_end_read: bool) -> Due:
         """Return which of the items not yet shown to ask for now. With nothing due, the read is at its end."""
-        if not self._is_long:
+        if not self._is_long or not (self.balance.is_believed or self.balance.has_count):
             return Due(unread)
         changing = [each for each in unread if not _is_queued(each)]
         renewed = self._to_renew(unread)

@@ -101,6 +101,11 @@ class QueueBalance:
     def is_believed(self) -> bool:
         return self._meaning.is_proven
 
+    @property
+    def has_count(self) -> bool:
+        """Tell whether the stats of this read are still to be compared."""
+        return self._queued is not None
+
     def begin(self, now: float, queued: QueuedCount | None) -> None:
         """Begin a read. Of a count from before the pages of another read nobody knows what has changed since."""
         self._began_at = now
