@@ -11,6 +11,7 @@ from exporter.listing.lifecycle import first_instant
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from exporter.api.wire import WorkItem
     from exporter.listing.items import ListedItems, TrackedItem
     from exporter.listing.queue_balance import QueueBalance, QueuedCount
 
@@ -52,7 +53,12 @@ class Backlog:
         self._is_long = pages > FEW_PAGES
         self._is_renewed = self._is_searched = False
         self._sought = INFINITY
-        self.balance.begin(now, queued)
+        self.balance.begin(now, queued, looks_on=self._is_long)
+
+    def saw(self, before: WorkItem | None, item: WorkItem, *, shown_at: float, not_before: float) -> None:
+        """Take an item as a page shows it (`QueueBalance.saw`). In a short list nothing needs a proof."""
+        if self._is_long:
+            self.balance.saw(before, item, shown_at=shown_at, not_before=not_before)
 
     def known_at(self, tracked: TrackedItem) -> float:
         """Return up to when the item is known to have been in its state."""

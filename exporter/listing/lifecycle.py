@@ -222,8 +222,11 @@ class TransitionDetector:
         self._tidied_after = walk
 
     def _meet(self, item: WorkItem, observation: Observation) -> _SeenItem | None:
+        created_at = first_instant(item)
+        if is_finished(item) and self._remembered.has(item.id, created_at):
+            return None  # by far the most frequent case
         self._unclaimed.pop(item.id, None)
-        known, created_at = self.has_met(item), first_instant(item)
+        known = self.has_met(item)
         if self.baseline and is_finished(item) and created_at < observation.watermark:
             self._remembered.add(item.id, created_at)
             return None

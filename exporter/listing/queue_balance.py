@@ -106,15 +106,22 @@ class QueueBalance:
         """Tell whether the stats of this read are still to be compared."""
         return self._queued is not None
 
-    def begin(self, now: float, queued: QueuedCount | None) -> None:
-        """Begin a read. Of a count from before the pages of another read nobody knows what has changed since."""
+    def begin(self, now: float, queued: QueuedCount | None, *, looks_on: bool = True) -> None:
+        """Begin a read. Of a count from before the pages of another read nobody knows what has changed since.
+
+        `looks_on`: what this read shows will be told. Otherwise what is not proven yet never will be.
+        """
         self._began_at = now
+        if not looks_on:
+            self._proof = queued = None
         self._queued = queued if queued is not None and queued.asked_at >= self._shown_at else None
         self._uncertain.clear()
 
+    def page_arrived(self, now: float) -> None:
+        self._shown_at = now
+
     def saw(self, before: WorkItem | None, item: WorkItem, *, shown_at: float, not_before: float) -> None:
         """Take an item as a page shows it. `before`: as another page showed it that was made after `not_before`, or None."""
-        self._shown_at = max(self._shown_at, shown_at)
         is_queued = item.state is State.QUEUED
         if before is None:
             self._clock.learn(newest_instant(item), shown_at=shown_at)

@@ -37,6 +37,7 @@ class _Queue:
         self.balance.begin(self.now, None if count is None else QueuedCount(count, self.now, self.now + 0.2))
 
     def saw(self, before: WorkItem | None, item: WorkItem) -> None:
+        self.balance.page_arrived(self.now + 0.3)
         self.balance.saw(before, item, shown_at=self.now + 0.3, not_before=-INFINITY)
 
     def conclude(self, known: int, *, others: int = 1, all_shown: bool = False) -> None:
@@ -93,6 +94,16 @@ def test_a_count_from_before_the_last_read_s_pages_is_of_no_use() -> None:
     queue.now += 15.0
     queue.balance.begin(queue.now, QueuedCount(UNREAD - 1, queue.now - 15.0, queue.now - 14.8))
     assert queue.balance.moved_at_least(UNREAD) == 0
+
+
+def test_a_proof_lapses_where_a_read_does_not_look_on() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    queue.conclude(UNREAD)
+    queue.balance.begin(queue.now + 5.0, None, looks_on=False)
+    queue.begin(UNREAD)
+    queue.conclude(UNREAD)
+    assert queue.balance.proven_at == -INFINITY
 
 
 def test_an_acknowledgement_after_the_stats_may_hide_another_item_that_has_moved() -> None:
