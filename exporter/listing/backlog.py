@@ -11,7 +11,6 @@ from exporter.listing.lifecycle import first_instant
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from exporter.api.wire import WorkItem
     from exporter.listing.items import ListedItems, TrackedItem
     from exporter.listing.queue_balance import QueueBalance, QueuedCount
 
@@ -38,27 +37,24 @@ class Backlog:
                                    longest ago; until all are found
     queued, and nothing proves     all, as long as nobody knows what the stats count, and when the last proof is old
     that they still are
+
+    `is_long`: whether there are enough pages for that. Only then `balance` needs to see the items of this read.
     """
 
     def __init__(self, items: ListedItems, balance: QueueBalance) -> None:
         self.balance = balance
         self._items = items
         self._now = 0.0
-        self._is_long = self._is_renewed = self._is_searched = False
+        self.is_long = self._is_renewed = self._is_searched = False
         self._sought = INFINITY
 
     def begin(self, now: float, queued: QueuedCount | None, *, pages: int) -> None:
         """Begin a read. `pages`: how many hold live items, about."""
         self._now = now
-        self._is_long = pages > FEW_PAGES
+        self.is_long = pages > FEW_PAGES
         self._is_renewed = self._is_searched = False
         self._sought = INFINITY
-        self.balance.begin(now, queued, looks_on=self._is_long)
-
-    def saw(self, before: WorkItem | None, item: WorkItem, *, shown_at: float, not_before: float) -> None:
-        """Take an item as a page shows it (`QueueBalance.saw`). In a short list nothing needs a proof."""
-        if self._is_long:
-            self.balance.saw(before, item, shown_at=shown_at, not_before=not_before)
+        self.balance.begin(now, queued, looks_on=self.is_long)
 
     def known_at(self, tracked: TrackedItem) -> float:
         """Return up to when the item is known to have been in its state."""
@@ -66,7 +62,7 @@ class Backlog:
 
     def due(self, unread: Sequence[TrackedItem], *, is_open_end_read: bool) -> Due:
         """Return which of the items not yet shown to ask for now. With nothing due, the read is at its end."""
-        if not self._is_long or not (self.balance.is_believed or self.balance.has_count):
+        if not self.is_long or not (self.balance.is_believed or self.balance.has_count):
             return Due(unread)
         changing = [each for each in unread if not _is_queued(each)]
         renewed = self._to_renew(unread)

@@ -275,7 +275,8 @@ class ListIndex:
             raise Contradiction("an item lies where the walk has been before", unexpected_item=True)
         elif not walk.met_lately(item.id) and not self._met.cover(created_at, item.id):
             self._detector.observe(item, page.observation)
-            self._backlog.saw(None, item, shown_at=page.observation.now, not_before=-INFINITY)
+            if self._backlog.is_long:
+                self._backlog.balance.saw(None, item, shown_at=page.observation.now, not_before=-INFINITY)
             self.items.add(TrackedItem(item, offset, self._read, page.observation.now, walk.number), settled=settled)
         return got_on
 
@@ -318,7 +319,8 @@ class ListIndex:
         before, not_before = tracked.item, self._known_before(tracked)
         if self.items.renew(tracked, item, offset, page):
             self._detector.observe(item, page.observation)
-            self._backlog.saw(before, item, shown_at=page.observation.now, not_before=not_before)
+            if self._backlog.is_long:
+                self._backlog.balance.saw(before, item, shown_at=page.observation.now, not_before=not_before)
 
     def _known_before(self, tracked: TrackedItem) -> float:
         """Return an instant at which the item was still as it is known, as far as that is certain."""
