@@ -18,6 +18,8 @@ FEW_PAGES = 4
 """With so many pages of live items, reading them all costs little and tells most."""
 UNPROVEN_S = 120.0
 """What is known of a queued item must be this young; otherwise its page is read."""
+SEARCHES_IN_VAIN = 3
+"""Pages that are read one after the other without finding an item that has moved; then all are read at once."""
 UNREAD_S = 150.0
 """One page is read again in each read if it is this old, whatever the stats prove."""
 
@@ -33,8 +35,7 @@ class Backlog:
     """Chooses, in each read, from the live items that were not shown yet: the first of these that is not empty.
 
     not queued                     all, and the page read the longest ago, so that none is believed for ever
-    queued, and some have moved    the page of the oldest, for workers take those first; where that finds none, the page read the
-                                   longest ago; until all are found
+    queued, and some have moved    the page of the oldest, for workers take those first; after some pages without any, all
     queued, and nothing proves     all, as long as nobody knows what the stats count, and when the last proof is old
     that they still are
 
@@ -45,15 +46,17 @@ class Backlog:
         self.balance = balance
         self._items = items
         self._now = 0.0
-        self.is_long = self._is_renewed = self._is_searched = False
+        self.is_long = self._is_renewed = False
         self._sought = INFINITY
+        self._searches = self._searches_in_vain = 0
 
     def begin(self, now: float, queued: QueuedCount | None, *, pages: int) -> None:
         """Begin a read. `pages`: how many hold live items, about."""
         self._now = now
         self.is_long = pages > FEW_PAGES
-        self._is_renewed = self._is_searched = False
+        self._is_renewed = False
         self._sought = INFINITY
+        self._searches = self._searches_in_vain = 0
         self.balance.begin(now, queued, looks_on=self.is_long)
 
     def known_at(self, tracked: TrackedItem) -> float:
@@ -68,12 +71,14 @@ class Backlog:
         renewed = self._to_renew(unread)
         if changing or renewed or not is_open_end_read:
             return Due(changing, renewed)
-        searched = self._to_search(unread)
-        if searched:
-            return Due(searched)
-        others = sum(not _is_queued(each) for each in self._items.live.values())
-        self.balance.conclude(self._items.queued, others=others, all_shown=not unread)
-        return Due([each for each in unread if self._is_unproven(each)])
+        return Due(self._to_search(unread) or [each for each in unread if self._is_unproven(each)])
+
+    def conclude(self, unread: Sequence[TrackedItem]) -> None:
+        """End a read that has shown the open end and asks for no more."""
+        if self.is_long and all(map(_is_queued, unread)):
+            others = sum(not _is_queued(each) for each in self._items.live.values())
+            shown_since = min(map(_read_at, unread), default=INFINITY)
+            self.balance.conclude(self._items.queued, others=others, shown_since=shown_since)
 
     def _is_unproven(self, tracked: TrackedItem) -> bool:
         return not self.balance.is_believed or self.known_at(tracked) < self._now - UNPROVEN_S
@@ -85,14 +90,17 @@ class Backlog:
         oldest = min(unread, key=_read_at)
         return [oldest] if oldest.read_at < self._now - UNREAD_S else []
 
-    def _to_search(self, unread: Sequence[TrackedItem]) -> list[TrackedItem]:
+    def _to_search(self, unread: Sequence[TrackedItem]) -> Sequence[TrackedItem]:
         known = self._items.queued
         moved = self.balance.moved_at_least(known)
-        perhaps_moved = 0 < self.balance.moved_at_most(known) < INFINITY
-        if not unread or not (moved or (perhaps_moved and not self._is_searched)):
-            return []
-        found_some, self._sought, self._is_searched = moved < self._sought, moved, True
-        return [min(unread, key=_created_at if found_some else _read_at)]
+        searches = SEARCHES_IN_VAIN if moved and self.balance.is_believed else 0
+        perhaps_moved = moved > 0 or 0 < self.balance.moved_at_most(known) < INFINITY
+        self._searches_in_vain = 0 if moved < self._sought else self._searches_in_vain + 1
+        self._sought = moved
+        if not unread or not perhaps_moved or (not searches and self._searches):
+            return ()
+        self._searches += 1
+        return unread if searches and self._searches_in_vain >= searches else (min(unread, key=_created_at),)
 
 
 def _is_queued(tracked: TrackedItem) -> bool:

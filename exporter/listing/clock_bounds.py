@@ -42,9 +42,10 @@ class ClockBounds:
         self._low_s = max(self._low_s, stamp - shown_at)
         self._high_s = min(self._high_s, latest(stamp) - not_before)
         if self.at_least(0) > self.at_most(0):
-            self._forget()
+            self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Start anew: the clock has been set."""
         self._low_s = self._low_before_s = -INFINITY
         self._high_s = self._high_before_s = INFINITY
         self._since = -INFINITY

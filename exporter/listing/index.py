@@ -142,7 +142,7 @@ class ListIndex:
         if self._walk is not None and not (self._walk.pages and self._walk.survives_reads):
             self._walk = None
         self._bookmarks.drop_useless(tracked.offset for tracked in self.items.live.values())
-        self._backlog.begin(now, queued if self.complete else None, pages=self.segments)
+        self._backlog.begin(now, queued, pages=self.segments if self.complete else 0)
 
     def requests_to_make(self) -> list[PageRequest]:
         """Return the pages that may be asked for now, each once."""
@@ -160,10 +160,13 @@ class ListIndex:
         return requests
 
     def _segment_requests(self, unread: list[TrackedItem]) -> list[PageRequest]:
-        due, can_wait = self._backlog.due(unread, is_open_end_read=self.walked_in == self._read)
+        is_open_end_read = self.walked_in == self._read
+        due, can_wait = self._backlog.due(unread, is_open_end_read=is_open_end_read)
         requests = self._segments.requests([*due, *can_wait], self._kind.sort_key, read=self._read)
         for request in requests:
             request.can_wait = all(each in can_wait for each in request.expected)
+        if is_open_end_read and not requests:
+            self._backlog.conclude(unread)
         return requests
 
     def skipped(self, request: PageRequest) -> None:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from exporter.api.wire import State
 from exporter.listing.bookmarks import INFINITY
 from exporter.listing.clock_bounds import latest
-from exporter.listing.lifecycle import LONG_AGO, first_instant, newest_instant
+from exporter.listing.lifecycle import LONG_AGO, first_instant, is_finished, newest_instant
 
 if TYPE_CHECKING:
     from exporter.api.wire import WorkItem
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 EXACT_READS_NEEDED = 3
 """Reads in which the stats' count was exactly that of the queued items, though others were alive, before it is believed to mean them."""
+
+MOST_READS_NEEDED = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +50,26 @@ class QueuedCount:
 
 
 class QueuedMeaning:
-    """Whether the stats' count is that of the queued items. Some servers count others too; they are noticed."""
+    """Whether the stats' count is that of the queued items.
+
+    Some servers count others too. They are noticed as soon as a read meets an item of a kind that they count.
+    """
 
     def __init__(self) -> None:
         self._exact_reads = 0
+        self._needed = EXACT_READS_NEEDED
 
     @property
     def is_proven(self) -> bool:
-        return self._exact_reads >= EXACT_READS_NEEDED
+        return self._exact_reads >= self._needed
 
     def agreed(self) -> None:
         self._exact_reads += 1
 
     def contradicted(self) -> None:
+        """Believe nothing for longer each time: what deceived once is not rare."""
         self._exact_reads = 0
+        self._needed = min(2 * self._needed, MOST_READS_NEEDED)
 
 
 class _Later(enum.Enum):
@@ -96,6 +104,7 @@ class QueueBalance:
         self._queued: QueuedCount | None = None
         self._uncertain: dict[str, _Later] = {}
         self._proof: _Proof | None = None
+        self._lacking_since = INFINITY
 
     @property
     def is_believed(self) -> bool:
@@ -136,7 +145,7 @@ class QueueBalance:
     def gone(self, item: WorkItem) -> None:
         """Take an item that is not listed any more, nobody knows since when."""
         self._uncertain.pop(item.id, None)
-        if item.state is State.QUEUED:
+        if not is_finished(item):  # it may have come back into the queue before it went
             self._uncertain[item.id] = _Later.LEFT
 
     def moved_at_least(self, known: int) -> int:
@@ -150,15 +159,21 @@ class QueueBalance:
         """Return how many at most. Less than none: the stats count items that no page has shown."""
         return INFINITY if self._queued is None else known + self._number(_Later.LEFT) - self._queued.count
 
-    def conclude(self, known: int, *, others: int, all_shown: bool) -> None:
-        """Draw the conclusions of a read that has shown its open end and all `others`: those alive that are not queued."""
+    def conclude(self, known: int, *, others: int, shown_since: float) -> None:
+        """Draw the conclusions of a read that has shown its open end and all `others`: those alive that are not queued.
+
+        `shown_since`: all that is known was shown at that instant or later; infinite if this read has shown it.
+        """
         self._judge()
         queued, at_least, at_most = self._queued, self.moved_at_least(known), self.moved_at_most(known)
         if queued is None:
             return
         self._queued = None
-        if all_shown and at_least > self._number(_Later.REQUEUED):
+        lacks = at_least > self._number(_Later.REQUEUED)
+        self._lacking_since = min(self._lacking_since, queued.asked_at) if lacks else INFINITY
+        if lacks and shown_since >= self._lacking_since:  # nothing is left where those that have moved could be
             self._meaning.contradicted()
+            self._lacking_since = INFINITY
         elif others and at_most == 0 and not self._uncertain:
             self._meaning.agreed()
         if at_most <= 0 and self._proof is None:
@@ -184,6 +199,8 @@ class QueueBalance:
         stamp = _newest_stamp(item)
         if stamp > _newest_stamp(before):
             self._clock.learn(stamp, shown_at=shown_at, not_before=not_before)
+        elif (item.latest_heartbeat_at or INFINITY) < (before.latest_heartbeat_at or LONG_AGO):
+            self._clock.forget()
 
     def _weigh(self, before: WorkItem | None, item: WorkItem, queued: QueuedCount) -> None:
         """Say whether an item that came into the queue or left it did so when the stats were made already, or perhaps only later."""

@@ -89,7 +89,8 @@ def life(seed: int) -> Scenario:
     scenario = Scenario(rules, page_size=page_size, history=min(history, 3000), seed=seed)
     scenario.reader.overlap = dice.choice([0, 0, 1, 2])
     scenario.reader.repeats = dice.choice([0.0, 0.0, 0.2])
-    scenario.reader.stats_take_s = dice.choice([0.0, 0.0, 1.0])
+    stats_take_s = dice.choice([0.0, 0.0, 1.0])
+    scenario.reader.stats_take_s = 0.0 if rules.new_id_on_reclaim else stats_take_s
     rules.pending_counts = dice.choice(["claimed", "claimed", "claimed", "unstopped"])
     deletions = dice.random() < 0.4
     for _ in range(STEPS_A_LIFE):

@@ -9,7 +9,7 @@ from exporter.api.wire import State, WorkItem
 from exporter.listing.bookmarks import INFINITY
 from exporter.listing.clock_bounds import ClockBounds
 from exporter.listing.queue_balance import EXACT_READS_NEEDED, QueueBalance, QueuedCount, QueuedMeaning
-from tests.listing.made import queued
+from tests.listing.made import finished, queued
 
 AHEAD_S = 1000.0
 LATENESS_S = 12.0
@@ -41,7 +41,7 @@ class _Queue:
         self.balance.saw(before, item, shown_at=self.now + 0.3, not_before=-INFINITY)
 
     def conclude(self, known: int, *, others: int = 1, all_shown: bool = False) -> None:
-        self.balance.conclude(known, others=others, all_shown=all_shown)
+        self.balance.conclude(known, others=others, shown_since=INFINITY if all_shown else self.now - 40.0)
 
     def instant(self, since_stats_s: float) -> float:
         """Return an instant of the items' clock."""
@@ -154,8 +154,37 @@ def test_an_item_that_is_gone_may_have_been_in_the_queue() -> None:
     queue = _Queue()
     queue.begin(UNREAD)
     queue.balance.gone(queued("b", 900.0))
-    queue.balance.gone(_acknowledged(queued("c", 900.0), 950.0))
-    assert queue.balance.moved_at_most(UNREAD) == 1
+    queue.balance.gone(_acknowledged(queued("c", 900.0), 950.0))  # and have come back into it before it went
+    queue.balance.gone(finished("d", 900.0))
+    assert queue.balance.moved_at_most(UNREAD) == 2
+
+
+def test_a_heartbeat_that_steps_back_makes_the_clock_unknown() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    before = replace(
+        _acknowledged(queued("b", 900.0), 950.0), state=State.ACTIVE, latest_heartbeat_at=queue.instant(-20)
+    )
+    queue.saw(before, replace(before, latest_heartbeat_at=queue.instant(-23)))
+    assert queue.clock.at_least(0.0) == -INFINITY
+
+
+def test_stats_that_lack_items_in_read_after_read_are_not_believed_once_all_were_read_since() -> None:
+    queue = _Queue()
+    for believed in (True, True, True, False):
+        queue.begin(UNREAD - 1)
+        queue.conclude(UNREAD)
+        assert queue.meaning.is_proven is believed
+
+
+def test_after_each_contradiction_more_reads_must_agree() -> None:
+    meaning = QueuedMeaning()
+    meaning.contradicted()
+    for _ in range(2 * EXACT_READS_NEEDED - 1):
+        meaning.agreed()
+    assert not meaning.is_proven
+    meaning.agreed()
+    assert meaning.is_proven
 
 
 def test_an_arrival_after_the_stats_is_no_sign_of_a_move() -> None:
