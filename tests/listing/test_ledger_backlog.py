@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from statistics import mean
 from typing import TYPE_CHECKING, Literal
@@ -12,7 +12,8 @@ import pytest
 from exporter.api.wire import State
 from exporter.listing.backlog import UNPROVEN_S
 from exporter.listing.ledger import Ledger, Priority
-from exporter.simulator.environment import Rules
+from exporter.listing.pages import Contradiction
+from exporter.simulator.environment import Rules, Stats
 from tests.listing.listed import Clock, ListReader, Read, environment_of
 
 if TYPE_CHECKING:
@@ -94,6 +95,15 @@ class _LongQueue:
             self.interval()
             self.read()
 
+    def lower_the_stats(self, by: int) -> None:
+        stats = self.environment.stats
+
+        def lowered() -> Stats:
+            answer = stats()
+            return replace(answer, depth=answer.depth - by)
+
+        self.environment.stats = lowered  # type: ignore[method-assign]  # a server that counts otherwise
+
     def _beat(self) -> None:
         """Let one of the running items send a heartbeat."""
         self.environment.heartbeat(self.dice.choice(self._ends)[1], expected=None)
@@ -164,6 +174,35 @@ def test_where_the_stats_count_other_items_too_every_page_is_read() -> None:
         assert len(queue.read().calls) >= PAGES
         assert queue.is_exact()
         assert queue.age_s() == 0.0
+
+
+def test_a_search_in_vain_takes_few_steps_one_after_the_other() -> None:
+    queue = _LongQueue()
+    queue.warm_up()
+    queue.lower_the_stats(by=1)
+    for _ in range(3):
+        queue.interval()
+        assert queue.read().depth <= 15
+
+
+def test_stats_that_count_too_few_are_noticed_although_no_read_gets_through() -> None:
+    queue = _LongQueue()
+    queue.warm_up()
+    queue.lower_the_stats(by=1)
+    for _ in range(25):
+        queue.interval()
+        queue.reader.read(calls=30)
+    assert not queue.reader.ledger._meaning.is_proven
+
+
+def test_an_index_that_is_walked_anew_is_read_in_full_before_anything_is_spared() -> None:
+    queue = _LongQueue()
+    queue.warm_up()
+    queue.reader.ledger._start_over(queue.reader.ledger._index, Contradiction("any"))
+    for _ in range(3):
+        queue.interval()
+        queue.reader.read(calls=45)
+    assert queue.reader.listing().complete
 
 
 def test_without_stats_pages_are_read_when_the_last_proof_is_old() -> None:
