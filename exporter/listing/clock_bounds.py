@@ -47,4 +47,3 @@ class ClockBounds:
     def _forget(self) -> None:
         self._low_s = self._low_before_s = -INFINITY
         self._high_s = self._high_before_s = INFINITY
-        self._since = -INFINITY
