@@ -164,7 +164,7 @@ class Budget:
         demand = self._demand_by_environment.get(environment_id or "")
         if demand is not None and priority is Priority.SEGMENT:
             demand.segments_asked += 1
-        if now < self._no_call_before or self._tokens < 1 or not self._affordable(priority, demand, now):
+        if self._tokens < 1 or not self._affordable(priority, demand, now):
             return False
         self._tokens -= 1
         for slack in self._slack_by_priority.values():
@@ -185,8 +185,8 @@ class Budget:
             self._waits += 1
         if retry_after_s is not None or not already_waiting:
             self._no_call_before = max(self._no_call_before, now + self.wait_s(retry_after_s, self._waits))
-        self._tokens = 0.0
-        self._at = self._no_call_before
+        # What stops everybody: there is no token, and none accrues before that time.
+        self._tokens, self._at = 0.0, self._no_call_before
         self._slack_by_priority.clear()
         return self._waits == 1 and not already_waiting
 
@@ -214,7 +214,7 @@ class Budget:
 
     def available(self, now: float) -> float:
         self._refill(now)
-        return 0.0 if now < self._no_call_before else self._tokens
+        return self._tokens
 
     def waits_until(self, now: float) -> float | None:
         return self._no_call_before if now < self._no_call_before else None

@@ -48,4 +48,3 @@ class ClockBounds:
         """Start anew: the clock has been set."""
         self._low_s = self._low_before_s = -INFINITY
         self._high_s = self._high_before_s = INFINITY
-        self._since = -INFINITY

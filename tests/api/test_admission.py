@@ -244,8 +244,8 @@ async def test_reads_of_environments_that_hung_are_started_in_half_of_the_slots(
         calls.submit(f"hanging {number}", stats(health=Health.TIMING_OUT))
     await settled()
     assert (len(calls.started), len(calls.running)) == (share, share)
-    for task in calls.tasks.values():
-        task.cancel()
+    await calls.end_all()
+    assert len(calls.order) == 40
 
 
 # ---- time slices

@@ -105,13 +105,22 @@ def test_what_has_accrued_before_a_change_has_accrued_at_the_old_rate() -> None:
     assert budget.available(10.0) == 20
 
 
-@pytest.mark.parametrize(("min_interval_s", "period_s"), [(10.0, 30.0), (30.0, 30.0), (60.0, 60.0)])
-def test_scrapes_closer_than_the_minimal_interval_that_holds_now_are_no_period(
-    min_interval_s: float, period_s: float
+@pytest.mark.parametrize(
+    ("min_interval_s", "scrapes_at", "period_s"),
+    [
+        (10.0, [0.0, 30.0], 30.0),
+        (30.0, [0.0, 90.0, 120.0], 30.0),
+        (30.0, [0.0, 90.0, 119.0], 90.0),
+        (60.0, [0.0, 30.0], 60.0),
+        (0.0, [0.0, 30.0, 30.0], 30.0),
+    ],
+)
+def test_scrapes_at_once_or_closer_than_the_minimal_interval_that_holds_now_are_no_period(
+    min_interval_s: float, scrapes_at: list[float], period_s: float
 ) -> None:
     budget = new_budget()
     budget.configure(per_minute=120, min_interval_s=min_interval_s, now=0.0)
-    for now in (0.0, 30.0):
+    for now in scrapes_at:
         budget.register_demand(["env_a"], now=now)
     assert budget._demand_by_environment["env_a"].period_s == period_s
 
@@ -150,6 +159,40 @@ def test_the_listing_may_spend_what_stats_will_have_back_when_they_fall_due(spen
     for each in (Priority.STATS, Priority.OPEN_END):
         assert budget.take(each, environment_id="env_a", now=0.0)
     assert sum(budget.take(spend, environment_id="env_a", now=0.0) for _ in range(60)) == 58
+
+
+def test_segments_leave_for_overdue_open_ends_and_not_yet_for_stats_that_fall_due_later() -> None:
+    budget, ids = new_budget(per_minute=120), [f"env_{number}" for number in range(25)]
+    budget.register_demand(ids, now=0.0)
+    for each in ids:
+        assert budget.take(Priority.STATS, environment_id=each, now=0.0)
+    assert sum(budget.take(Priority.SEGMENT, environment_id="env_0", now=0.0) for _ in range(60)) == 60 - 25 - 25
+
+
+def test_it_does_not_matter_who_of_the_scraped_is_due_first() -> None:
+    budget = new_budget(per_minute=120)
+    budget.register_demand(TWENTY, now=0.0)
+    for each in TWENTY[:15]:
+        assert budget.take(Priority.STATS, environment_id=each, now=0.0)
+    assert sum(budget.take(Priority.OPEN_END, environment_id="env_0", now=0.0) for _ in range(60)) == 60 - 15 - 5
+
+
+def test_stats_that_cannot_all_be_read_within_a_period_fall_due_after_a_whole_round() -> None:
+    budget, ids = new_budget(per_minute=120), [f"env_{number}" for number in range(50)]
+    budget.register_demand(ids, now=0.0)
+    for each in ids:
+        assert budget.take(Priority.STATS, environment_id=each, now=0.0)
+    round_s = 25.0
+    spare = 20 + 120 / 60 * (round_s - 5.0) - 50
+    assert sum(budget.take(Priority.OPEN_END, environment_id="env_0", now=5.0) for _ in range(60)) == spare == 10
+
+
+def test_an_environment_that_nobody_asks_for_reads_with_what_the_others_leave() -> None:
+    budget = new_budget(per_minute=120)
+    budget.register_demand(["env_a"], now=0.0)
+    while budget.available(0.0) > 2:
+        assert budget.take(Priority.STATS, environment_id=None, now=0.0)
+    assert [budget.take(Priority.OPEN_END, environment_id="env_b", now=0.0) for _ in range(2)] == [True, False]
 
 
 def test_an_open_end_is_read_only_with_the_segments_that_went_with_it_last_time() -> None:
@@ -214,11 +257,60 @@ def test_a_reservation_is_kept_for_ten_seconds() -> None:
     assert backfill_after_reservation(per_minute=120, segments=4, later_s=10.0) == at_once + 2 + 4
 
 
+def test_stats_take_what_is_reserved_for_a_list_as_well() -> None:
+    budget, history = with_four_reserved(), 0
+    while budget.take(Priority.BACKFILL, environment_id="env_a", now=60.0):
+        history += 1
+    assert (history, drained(budget, 60.0)) == (54, 4)
+
+
+def with_four_reserved() -> Budget:
+    """Return a budget with 58 tokens at 60.0, of which `env_a` has four reserved."""
+    budget = new_budget(per_minute=120)
+    read_list(budget, segments=4, now=0.0)
+    read_list(budget, segments=0, now=60.0)
+    return budget
+
+
+def read_list(budget: Budget, *, segments: int, now: float, open_end: bool = True) -> None:
+    """Scrape `env_a` and read its stats and its list, or what an earlier scrape has left of that."""
+    budget.register_demand(["env_a"], now=now)
+    for each in [Priority.STATS] + [Priority.OPEN_END] * open_end + [Priority.SEGMENT] * segments:
+        assert budget.take(each, environment_id="env_a", now=now)
+
+
+def reserved(budget: Budget, *, now: float) -> int:
+    """Return what an open end reserves that is read now, when the bucket is full."""
+    read_list(budget, segments=0, now=now)
+    return 58 - sum(budget.take(Priority.BACKFILL, environment_id="env_a", now=now) for _ in range(60))
+
+
+def test_a_list_that_has_become_short_reserves_nothing_any_more() -> None:
+    budget = new_budget(per_minute=120)
+    read_list(budget, segments=3, now=0.0)
+    read_list(budget, segments=0, now=60.0)
+    assert reserved(budget, now=120.0) == 0
+
+
+def test_a_scrape_without_a_call_for_the_list_changes_no_reservation() -> None:
+    budget = new_budget(per_minute=120)
+    read_list(budget, segments=3, now=0.0)
+    budget.register_demand(["env_a"], now=60.0)
+    assert reserved(budget, now=120.0) == 3
+
+
+def test_segments_that_are_read_in_the_scrape_after_their_open_end_are_reserved_next_time() -> None:
+    budget = new_budget(per_minute=120)
+    read_list(budget, segments=0, now=0.0)
+    read_list(budget, segments=3, open_end=False, now=60.0)
+    assert reserved(budget, now=120.0) == 3
+
+
 @pytest.mark.parametrize(("left", "affordable"), [(4, False), (5, True)])
 def test_until_a_second_scrape_the_next_one_is_expected_after_a_quarter_of_a_minute(
     left: int, *, affordable: bool
 ) -> None:
-    budget, ids = new_budget(per_minute=60), [f"env_{number}" for number in range(15)]
+    budget, ids = new_budget(per_minute=120), [f"env_{number}" for number in range(29)]  # all are read within 14.5 s
     budget.register_demand(ids, now=0.0)
     for each in ids:
         assert budget.take(Priority.STATS, environment_id=each, now=0.0)
@@ -247,19 +339,10 @@ def test_what_nobody_has_asked_for_lately_reserves_nothing() -> None:
     budget = new_budget(per_minute=120)
     budget.register_demand([f"env_{number}" for number in range(60)], now=0.0)
     assert not budget.take(Priority.OPEN_END, environment_id="env_0", now=0.0)
-    budget.register_demand(["env_0"], now=301.0)
-    assert sum(budget.take(Priority.OPEN_END, environment_id="env_0", now=301.0) for _ in range(60)) == 59
-
-
-def test_a_refusal_of_the_listing_is_forgotten_as_soon_as_there_is_enough() -> None:
-    budget = new_budget(per_minute=60)
-    budget.register_demand(["env_a", "env_b"], now=0.0)
-    for _ in range(28):
-        assert budget.take(Priority.OPEN_END, environment_id="env_a", now=0.0)
-    assert not budget.take(Priority.OPEN_END, environment_id="env_a", now=0.0)
-    assert not budget.take(Priority.OPEN_END, environment_id="env_a", now=0.9)
-    assert budget.take(Priority.OPEN_END, environment_id="env_a", now=1.1)
-    assert not budget.take(Priority.OPEN_END, environment_id="env_a", now=1.2)
+    budget.register_demand(["env_0"], now=300.0)
+    assert not budget.take(Priority.OPEN_END, environment_id="env_0", now=300.0)
+    budget.register_demand(["env_0"], now=300.5)
+    assert sum(budget.take(Priority.OPEN_END, environment_id="env_0", now=300.5) for _ in range(60)) == 59
 
 
 @given(
@@ -292,16 +375,54 @@ def test_what_is_remembered_of_the_reserve_never_lets_the_listing_overdraw_it(
 TWENTY = [f"env_{number}" for number in range(20)]
 
 
-def with_known_slack() -> Budget:
+def with_known_slack(*, now: float = 0.0) -> Budget:
     """Return a budget with 19 tokens that remembers how many could be spared when it had 20: 15, for five stats are due."""
-    budget = new_budget(per_minute=120)
+    budget = new_budget(per_minute=120, now=now)
+    budget.register_demand(TWENTY, now=now)
+    for each in TWENTY[5:]:
+        assert budget.take(Priority.STATS, environment_id=each, now=now)
+    for _ in range(26):
+        assert budget.take(Priority.OPEN_END, environment_id="env_0", now=now)
+    assert budget.available(now) == 19
+    return budget
+
+
+def test_the_listing_is_refused_until_there_is_enough_and_not_for_longer() -> None:
+    budget = with_known_slack()
+    taken = [budget.take(Priority.OPEN_END, environment_id="env_0", now=0.0) for _ in range(15)]
+    assert taken == [True] * 14 + [False]
+    later = [budget.take(Priority.OPEN_END, environment_id="env_0", now=now) for now in (0.25, 0.5, 0.75, 1.0)]
+    assert later == [False, True, False, True]
+
+
+def test_what_can_be_spared_is_computed_once_and_then_when_a_refusal_may_have_become_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    computed_at, compute = [], Budget._least_left
+
+    def counted(self: Budget, priority: Priority, now: float) -> float:
+        computed_at.append(now)
+        return compute(self, priority, now)
+
+    monkeypatch.setattr(Budget, "_least_left", counted)
+    budget = with_known_slack(now=100.0)
+    assert computed_at == [100.0]
+    for _ in range(14):
+        assert budget.take(Priority.OPEN_END, environment_id="env_0", now=100.0)
+    assert computed_at == [100.0]
+    for now in (100.0, 100.0, 100.25, 100.375, 100.5):
+        budget.take(Priority.OPEN_END, environment_id="env_0", now=now)
+    assert computed_at == [100.0, 100.0, 100.5]
+
+
+def test_what_could_not_be_spared_is_forgotten_with_the_server() -> None:
+    budget = new_budget(per_minute=40)
     budget.register_demand(TWENTY, now=0.0)
     for each in TWENTY[5:]:
         assert budget.take(Priority.STATS, environment_id=each, now=0.0)
-    for _ in range(26):
-        assert budget.take(Priority.OPEN_END, environment_id="env_0", now=0.0)
-    assert budget.available(0.0) == 19
-    return budget
+    assert not budget.take(Priority.OPEN_END, environment_id="env_0", now=0.0)
+    budget.forget_server(now=0.0)
+    assert budget.take(Priority.OPEN_END, environment_id="env_0", now=0.0)
 
 
 def test_what_could_be_spared_is_forgotten_when_more_environments_are_scraped() -> None:
@@ -330,11 +451,11 @@ def test_half_of_the_environments_in_a_row_make_a_529_everybody_s_but_three_at_l
 ) -> None:
     budget = new_budget()
     budget.register_demand([f"env_{number}" for number in range(scraped)], now=0.0)
-    for _ in range(2):
-        news = [budget.overloaded(f"env_{number}", 20.0, now=0.0) for number in range(several - 1)]
+    for row in "ab":
+        news = [budget.overloaded(f"env_{row}{number}", 20.0, now=0.0) for number in range(several - 1)]
         assert (news, budget.waits_until(0.0)) == ([False] * (several - 1), None)
         budget.answered()
-    news = [budget.overloaded(f"env_{number % several}", 20.0, now=0.0) for number in range(several)]
+    news = [budget.overloaded(f"env_{number}", 20.0, now=0.0) for number in range(several)]
     assert (news, budget.waits_until(0.0)) == ([False] * (several - 1) + [True], 20.0)
 
 
@@ -396,6 +517,15 @@ def test_refusals_of_calls_that_were_under_way_together_count_once() -> None:
     assert budget.limit_per_minute(2.5) == pytest.approx(60)
 
 
+def test_news_is_only_the_first_refusal_since_another_answer() -> None:
+    budget = new_budget(per_minute=120)
+    assert budget.rate_limited(10.0, now=0.0)
+    assert not budget.rate_limited(10.0, now=1.0)  # of a call that was under way
+    assert not budget.rate_limited(10.0, now=20.0)
+    budget.answered()
+    assert budget.rate_limited(10.0, now=40.0)
+
+
 def test_of_two_times_the_later_holds() -> None:
     budget = new_budget()
     budget.rate_limited(20.0, now=0.0)
@@ -412,6 +542,23 @@ def test_after_a_refusal_the_rate_is_half_and_comes_back_by_a_tenth_a_minute() -
     assert budget.limit_per_minute(70.0) == pytest.approx(72)
     assert budget.limit_per_minute(310.0) == pytest.approx(120)
     assert budget.limit_per_minute(3600.0) == 120
+
+
+def test_a_refusal_halves_what_the_rate_has_recovered_to() -> None:
+    budget = new_budget(per_minute=120)
+    budget.rate_limited(10.0, now=0.0)
+    budget.rate_limited(10.0, now=310.0)
+    assert budget.limit_per_minute(320.0) == pytest.approx(60)
+
+
+def test_after_a_refusal_the_listing_reckons_with_the_rate_that_is_left() -> None:
+    budget = new_budget(per_minute=120)
+    budget.rate_limited(10.0, now=0.0)
+    budget.register_demand(TWENTY[:15], now=30.0)
+    for each in TWENTY[:15]:
+        assert budget.take(Priority.STATS, environment_id=each, now=30.0)
+    spare = budget.available(38.0) + budget.limit_per_minute(38.0) / 60 * (45.0 - 38.0) - 15
+    assert sum(budget.take(Priority.OPEN_END, environment_id="env_0", now=38.0) for _ in range(60)) == int(spare) == 6
 
 
 def test_after_a_refusal_the_bucket_starts_empty_and_fills_at_half_the_rate() -> None:

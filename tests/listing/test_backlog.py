@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from exporter.api.wire import State
 from exporter.listing.backlog import FEW_PAGES, SEARCHES_IN_VAIN, UNPROVEN_S, UNREAD_S, Backlog
 from exporter.listing.clock_bounds import ClockBounds
@@ -47,6 +49,11 @@ def _begun(count: int | None, *, believed: bool = True, read_s_ago: float = 30.0
 
 def test_where_pages_are_few_all_are_read_at_once() -> None:
     assert len(_begun(10, pages=FEW_PAGES).ask()[0]) == 11
+    assert _begun(10, pages=FEW_PAGES + 1).ask() == (["a"], [])
+
+
+def test_where_the_stats_say_nothing_and_never_have_all_are_read_at_once() -> None:
+    assert len(_begun(None, believed=False).ask()[0]) == 11
 
 
 def test_what_is_not_queued_comes_first() -> None:
@@ -92,8 +99,30 @@ def test_stats_that_are_not_believed_yet_spare_nothing_but_show_where_to_look_fi
     assert backlog.ask("a", "q0") == ([f"q{number}" for number in range(1, 10)], [])
 
 
-def test_without_stats_all_are_read_when_nothing_was_proven_for_long() -> None:
+def test_stats_that_are_not_believed_yet_leave_nothing_to_be_read_if_there_are_calls_to_spare() -> None:
+    assert _begun(8, believed=False, read_s_ago=UNREAD_S + 1).ask("a") == (["q0"], [])
+
+
+def test_stats_that_count_less_than_all_pages_show_are_not_believed_any_more() -> None:
+    backlog = _begun(8)
+    assert backlog.ask(*backlog.items.live) == ([], [])
+    assert not backlog.balance.is_believed
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_stats_are_believed_to_count_queued_items_only_where_others_are_alive(*, others: bool) -> None:
+    backlog = _Backlog(believed=False)
+    if not others:
+        del backlog.items.live["a"]
+    for number in range(EXACT_READS_NEEDED):
+        backlog.begin(NOW + number, QueuedCount(10, NOW + number, NOW + number), pages=10)
+        backlog.ask("a")
+    assert backlog.balance.is_believed is others
+
+
+def test_without_stats_that_is_read_of_which_nothing_was_proven_for_long() -> None:
     assert _begun(None, read_s_ago=UNPROVEN_S - 5).ask("a") == ([], [])
+    assert _begun(None, read_s_ago=UNPROVEN_S).ask("a") == (["q7"], [])
     assert len(_begun(None, read_s_ago=UNPROVEN_S + 5).ask("a")[0]) == 10
 
 
@@ -108,7 +137,8 @@ def test_what_is_proven_is_known_as_of_the_proof_for_queued_items_alone() -> Non
 
 
 def test_one_page_a_read_is_read_again_however_much_is_proven() -> None:
-    backlog = _begun(10, read_s_ago=UNREAD_S + 1)
-    backlog.balance.proven_at = NOW - 10
-    assert backlog.ask() == (["a"], ["q7"])
-    assert backlog.ask("a") == ([], [])
+    for due, read_s_ago in (([], UNREAD_S - 1), (["q7"], UNREAD_S - 0.5), (["q7"], UNREAD_S + 1)):
+        backlog = _begun(10, read_s_ago=read_s_ago)
+        backlog.balance.proven_at = NOW - 10
+        assert backlog.ask() == (["a"], due)
+        assert backlog.ask("a") == ([], [])

@@ -42,12 +42,19 @@ def test_a_stamp_whose_earliest_moment_is_unknown_says_only_what_the_clock_shows
     assert (bounds.at_least(20.5), bounds.at_most(20.5)) == (500.25, INFINITY)
 
 
-@pytest.mark.parametrize("set_by_s", [-3.0, 3.0])
+@pytest.mark.parametrize("set_by_s", [-3.0, -0.3, 0.3, 3.0])
 def test_a_clock_that_was_set_makes_everything_void(set_by_s: float) -> None:
     bounds = ClockBounds()
     bounds.learn(500.25, shown_at=20.3, not_before=20.2)
     bounds.learn(510.25 + set_by_s, shown_at=30.3, not_before=30.2)
     assert (bounds.at_least(40.0), bounds.at_most(40.0)) == (-INFINITY, INFINITY)
+
+
+def test_bounds_that_meet_are_no_contradiction() -> None:
+    bounds = ClockBounds()
+    bounds.learn(500.25, shown_at=20.25)
+    bounds.learn(500.0, shown_at=21.5, not_before=21.0)
+    assert (bounds.at_least(0.0), bounds.at_most(0.0)) == (480.0, 480.0)
 
 
 def test_what_was_learnt_long_ago_is_forgotten_as_soon_as_newer_stamps_have_come() -> None:
