@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+TRIES = 4
 
 
 @contextmanager
@@ -32,8 +35,20 @@ def chromium(directory: Path) -> Iterator[Chrome]:
     ):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = Chrome(options=options, service=ChromeService(shutil.which("chromedriver") or "/usr/bin/chromedriver"))
+    driver = _started(options)
     try:
         yield driver
     finally:
         driver.quit()
+
+
+def _started(options: ChromeOptions) -> Chrome:
+    """Start it. On a busy machine the driver may not listen within the half minute that the library gives it."""
+    for _ in range(TRIES - 1):
+        with suppress(WebDriverException):
+            return Chrome(options=options, service=_service())
+    return Chrome(options=options, service=_service())
+
+
+def _service() -> ChromeService:
+    return ChromeService(shutil.which("chromedriver") or "/usr/bin/chromedriver")

@@ -54,6 +54,10 @@ def peak_bytes(exporter: Exporter) -> int:
     return int(peak[1]) * 1024
 
 
+SCRAPES_ON_A_BUSY_MACHINE = 5
+"""One does on an idle machine; otherwise the last environments may be left for the next."""
+
+
 def large_page() -> bytes:
     """Return a page of an environment called env_?, as large as one that a server was seen to answer."""
     padding = "x" * (PAGE_BYTES // ITEMS - len(json.dumps(item("env_?", ITEMS))) - len('"padding": ""'))
@@ -98,9 +102,12 @@ def test_two_thousand_environments_do_with_a_thousand_descriptors(tmp_path: Path
         raw_api(RawApi(body=lambda _, call: json.dumps(right("env_0", call)).encode())) as server,
         exporter_process(config(tmp_path, server.base_url, MANY), directory=tmp_path, command=command) as exporter,
     ):
-        scrape = exporter.scrape(timeout_s=SCRAPE_S)
-        for name in ("managed_agents_up", "managed_agents_list_up"):
-            assert scrape.by(name, "environment_id") == {f"env_{number}": 1.0 for number in range(MANY)}
+        for _ in range(SCRAPES_ON_A_BUSY_MACHINE):
+            scrape = exporter.scrape(timeout_s=SCRAPE_S)
+            shown = [scrape.by(name, "environment_id") for name in ("managed_agents_up", "managed_agents_list_up")]
+            if all(all(each.values()) for each in shown):
+                break
+        assert shown == [{f"env_{number}": 1.0 for number in range(MANY)}] * 2
         errors = scrape.by("managed_agents_exporter_api_errors_total", "reason", source="stats")
         assert set(errors.values()) == {0}
         assert exporter.log().count("\n") < 20, exporter.log()[:2000]

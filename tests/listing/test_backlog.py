@@ -35,9 +35,11 @@ class _Backlog(Backlog):
         self.items = items
 
     def ask(self, *read: str, open_end: bool = True) -> tuple[list[str], list[str]]:
-        """Return the ids that are due now and those that can wait, when these were read."""
+        """Return the ids that are due now and those that can wait, when these were read. With none, the read is at its end."""
         unread = [each for item_id, each in self.items.live.items() if item_id not in read]
         due: Due = self.due(unread, is_open_end_read=open_end)
+        if open_end and not (due.now or due.can_wait):
+            self.conclude(unread)
         return [each.item.id for each in due.now], [each.item.id for each in due.can_wait]
 
 
@@ -116,7 +118,7 @@ def test_stats_are_believed_to_count_queued_items_only_where_others_are_alive(*,
         del backlog.items.live["a"]
     for number in range(EXACT_READS_NEEDED):
         backlog.begin(NOW + number, QueuedCount(10, NOW + number, NOW + number), pages=10)
-        backlog.ask("a")
+        backlog.ask(*backlog.items.live)
     assert backlog.balance.is_believed is others
 
 
