@@ -145,9 +145,8 @@ class Budget:
             demand = self._demand_by_environment.pop(environment_id, None)
             if demand is None:
                 demand = _Demand(now, now, max(self._min_interval_s, PERIOD_FIRST_GUESS_S))
-            self._demand_by_environment[environment_id] = (
-                demand  # the last one now: they stand in the order in which they asked
-            )
+            # The last one now: they stand in the order in which they asked.
+            self._demand_by_environment[environment_id] = demand
             demand.asked_at = now
             if now - demand.period_at >= self._min_interval_s and now > demand.period_at:
                 demand.period_s = min(DEMAND_KEPT_S, now - demand.period_at)

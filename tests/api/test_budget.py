@@ -345,6 +345,14 @@ def test_what_nobody_has_asked_for_lately_reserves_nothing() -> None:
     assert sum(budget.take(Priority.OPEN_END, environment_id="env_0", now=300.5) for _ in range(60)) == 59
 
 
+def test_an_environment_that_is_forgotten_takes_its_reservation_along() -> None:
+    left: list[int] = []
+    for budget in (with_four_reserved(), new_budget(per_minute=120)):
+        budget.register_demand(["env_b"], now=1000.0)
+        left.append(sum(budget.take(Priority.BACKFILL, environment_id="env_b", now=1000.0) for _ in range(60)))
+    assert left[0] == left[1] > 0
+
+
 @given(
     per_minute=st.integers(30, 600),
     environments=st.integers(1, 30),

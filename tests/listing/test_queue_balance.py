@@ -135,6 +135,55 @@ def test_a_stop_takes_an_item_out_of_the_queue_like_an_acknowledgement(ended: St
     assert queue.balance.moved_at_most(UNREAD) == 1
 
 
+def test_of_two_stops_the_first_takes_an_item_out_of_the_queue() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    stopped = replace(
+        queued("b", 900.0),
+        state=State.STOPPED,
+        stop_requested_at=queue.instant(-2),
+        stopped_at=queue.instant(0.2),
+    )
+    queue.saw(queued("b", 900.0), stopped)
+    assert queue.balance.moved_at_most(UNREAD) == 0
+
+
+def test_an_item_that_was_handed_out_again_may_have_been_queued_in_between() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    before = _acknowledged(queued("b", 900.0), 950.0)
+    queue.saw(before, replace(before, acknowledged_at=queue.instant(0.2)))
+    assert queue.balance.moved_at_most(UNREAD) == 1
+
+
+def test_the_items_clock_is_learnt_from_new_items_and_from_heartbeats() -> None:
+    queue = _Queue()
+    queue.clock.forget()
+    queue.begin(UNREAD)
+    queue.saw(None, queued("new", queue.instant(-5)))
+    assert queue.clock.at_least(0.0) == pytest.approx(AHEAD_S - 5.3)
+    running = replace(_acknowledged(queued("b", 900.0), 950.0), latest_heartbeat_at=queue.instant(-30))
+    queue.saw(running, replace(running, latest_heartbeat_at=queue.instant(-1)))
+    assert queue.clock.at_least(0.0) == pytest.approx(AHEAD_S - 1.3)
+
+
+def test_a_count_that_was_asked_for_when_the_last_page_came_is_of_use() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    queue.saw(None, queued("a", queue.instant(-5)))
+    shown_at = queue.now + 0.3
+    queue.balance.begin(shown_at, QueuedCount(UNREAD - 1, shown_at, shown_at))
+    assert queue.balance.moved_at_least(UNREAD) == 1
+
+
+def test_a_read_is_concluded_once() -> None:
+    queue = _Queue(believed=False)
+    queue.begin(UNREAD)
+    for _ in range(EXACT_READS_NEEDED):
+        queue.conclude(UNREAD)
+    assert not queue.balance.is_believed
+
+
 def test_an_item_that_left_the_queue_at_an_unknown_time_may_have_been_in_it() -> None:
     queue = _Queue()
     queue.begin(UNREAD)
