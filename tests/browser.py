@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.common.utils import is_url_connectable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-TRIES = 4
+
+HOST = "127.0.0.1"
+
+
+class _Service(ChromeService):
+    """Chromedriver at its address: a fresh root of Debian 12 has no /etc/hosts, and so may know no localhost."""
+
+    @property
+    def service_url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def is_connectable(self) -> bool:
+        return is_url_connectable(self.port, HOST)
 
 
 @contextmanager
@@ -35,20 +47,8 @@ def chromium(directory: Path) -> Iterator[Chrome]:
     ):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = _started(options)
+    driver = Chrome(options=options, service=_Service(shutil.which("chromedriver") or "/usr/bin/chromedriver"))
     try:
         yield driver
     finally:
         driver.quit()
-
-
-def _started(options: ChromeOptions) -> Chrome:
-    """Start it. On a busy machine the driver may not listen within the half minute that the library gives it."""
-    for _ in range(TRIES - 1):
-        with suppress(WebDriverException):
-            return Chrome(options=options, service=_service())
-    return Chrome(options=options, service=_service())
-
-
-def _service() -> ChromeService:
-    return ChromeService(shutil.which("chromedriver") or "/usr/bin/chromedriver")

@@ -46,17 +46,17 @@ class Backlog:
         self.balance = balance
         self._items = items
         self._now = 0.0
-        self.is_long = self._is_renewed = False
+        self.is_long = self._is_renewed = self._has_searched = False
         self._sought = INFINITY
-        self._searches = self._searches_in_vain = 0
+        self._in_vain = 0
 
     def begin(self, now: float, queued: QueuedCount | None, *, pages: int) -> None:
         """Begin a read. `pages`: how many hold live items, about."""
         self._now = now
         self.is_long = pages > FEW_PAGES
-        self._is_renewed = False
+        self._is_renewed = self._has_searched = False
         self._sought = INFINITY
-        self._searches = self._searches_in_vain = 0
+        self._in_vain = 0
         self.balance.begin(now, queued, looks_on=self.is_long)
 
     def known_at(self, tracked: TrackedItem) -> float:
@@ -92,15 +92,14 @@ class Backlog:
 
     def _to_search(self, unread: Sequence[TrackedItem]) -> Sequence[TrackedItem]:
         known = self._items.queued
-        moved = self.balance.moved_at_least(known)
-        searches = SEARCHES_IN_VAIN if moved and self.balance.is_believed else 0
-        perhaps_moved = moved > 0 or 0 < self.balance.moved_at_most(known) < INFINITY
-        self._searches_in_vain = 0 if moved < self._sought else self._searches_in_vain + 1
-        self._sought = moved
-        if not unread or not perhaps_moved or (not searches and self._searches):
+        moved, at_most = self.balance.moved_at_least(known), self.balance.moved_at_most(known)
+        self._in_vain, self._sought = (0 if moved < self._sought else self._in_vain + 1), moved
+        is_certain = moved > 0 and self.balance.is_believed
+        # What is not certain is worth one page.
+        if not unread or not (is_certain or (0 < at_most < INFINITY and not self._has_searched)):
             return ()
-        self._searches += 1
-        return unread if searches and self._searches_in_vain >= searches else (min(unread, key=_created_at),)
+        self._has_searched = True
+        return unread if self._in_vain >= SEARCHES_IN_VAIN else (min(unread, key=_created_at),)
 
 
 def _is_queued(tracked: TrackedItem) -> bool:

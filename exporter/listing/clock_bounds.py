@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from exporter.listing.bookmarks import INFINITY
+from exporter.listing.items_clock import MEMORY_S
 
-MEMORY_S = 600.0
-"""What an item has proved is believed for so long at least, and for twice as long at most if others follow."""
 WHOLE_SECOND_S, MILLISECOND_S = 1.0, 0.001
 
 
@@ -20,7 +19,8 @@ class ClockBounds:
     stamped 500.2, shown at our 20.5, not yet shown by what was asked for at our 20.0     ahead by 479.7 to 480.2
     at our 30.0                                                                           it shows 509.7 to 510.2
 
-    Where the two contradict each other the clock has been set, and all that was known is void.
+    Where the two contradict each other the clock has been set, and all that was known is void. `ItemsClock` must never be taken for
+    later than it is, also where few stamps are seen, and so knows one side alone and forgets nothing for that.
     """
 
     def __init__(self) -> None:

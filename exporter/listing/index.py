@@ -123,7 +123,7 @@ class ListIndex:
         """Tell whether the stats' count of queued items would spare it pages."""
         return self.complete and self.ordered and self.segments > FEW_PAGES
 
-    def succeed(self, other: ListIndex) -> None:
+    def inherit(self, other: ListIndex) -> None:
         """Take over what the other one has proved of the items that are queued in both."""
         for tracked in self.items.live.values():
             known = other.items.live.get(tracked.item.id)

@@ -280,7 +280,7 @@ class Ledger:
         }
 
     def _take_spare(self, spare: ListIndex) -> None:
-        spare.succeed(self._index)
+        spare.inherit(self._index)
         self._replace(spare)
 
     def _replace(self, index: ListIndex) -> None:

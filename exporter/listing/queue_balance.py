@@ -115,7 +115,7 @@ class QueueBalance:
         """Tell whether the stats of this read are still to be compared."""
         return self._queued is not None
 
-    def begin(self, now: float, queued: QueuedCount | None, *, looks_on: bool = True) -> None:
+    def begin(self, now: float, queued: QueuedCount | None, *, looks_on: bool) -> None:
         """Begin a read. Of a count from before the pages of another read nobody knows what has changed since.
 
         `looks_on`: what this read shows will be told. Otherwise what is not proven yet never will be.

@@ -1,4 +1,4 @@
-"""Measure everything in one run: `python -m tests.benchmark`. Takes some twenty minutes; `--quick` one, to see that it works."""
+"""Measure everything in one run: `python -m tests.benchmark`. Takes some ten minutes; `--quick` one, to see that it works."""
 
 from __future__ import annotations
 

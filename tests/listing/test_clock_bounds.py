@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from exporter.listing.bookmarks import INFINITY
-from exporter.listing.clock_bounds import MEMORY_S, ClockBounds, latest
+from exporter.listing.clock_bounds import ClockBounds, latest
+from exporter.listing.items_clock import MEMORY_S
 
 
 def test_nothing_is_known_before_a_stamp_was_shown() -> None:

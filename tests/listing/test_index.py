@@ -45,14 +45,21 @@ class _SetClock(ItemsClock):
 class _List:
     """A list of items in pages of ten, with key cursors, and an index of it. All is settled unless a read says otherwise."""
 
-    def __init__(self, items: Sequence[WorkItem], *, newest_first: bool = True) -> None:
+    def __init__(
+        self,
+        items: Sequence[WorkItem],
+        *,
+        newest_first: bool = True,
+        order: Order = Order.UNKNOWN,
+        lateness_s: float = 0.0,
+    ) -> None:
         self.items = list(items)
         self.newest_first = newest_first
         self.now = 0.0
         self.clock = _SetClock()
         self.detector = TransitionDetector()
         self.detector.clock = self.clock
-        self.index = ListIndex(self.detector, _balance(), page_size=SIZE, allowed_lateness_s=0.0)
+        self.index = ListIndex(self.detector, _balance(), page_size=SIZE, allowed_lateness_s=lateness_s, order=order)
         self._reads: Iterator[int] = count(1)
 
     def begin(self) -> None:
@@ -216,8 +223,7 @@ def test_a_walk_of_several_reads_completes_an_index_once_everything_is_as_young_
 
 
 def test_a_list_without_an_order_is_complete_when_a_walk_has_ended_however_many_reads_that_took() -> None:
-    listed = _List(_history(live=[34]))
-    listed.index = ListIndex(listed.detector, _balance(), page_size=SIZE, allowed_lateness_s=0.0, order=Order.NEITHER)
+    listed = _List(_history(live=[34]), order=Order.NEITHER)
     for _ in range(4):
         assert not listed.index.complete
         listed.begin()
@@ -352,8 +358,7 @@ def test_an_order_that_is_broken_is_a_contradiction(wrong: WorkItem) -> None:
 
 def test_an_item_shown_on_two_pages_is_counted_once_with_and_without_an_order() -> None:
     for order in (Order.UNKNOWN, Order.NEITHER):
-        listed = _List(_history())
-        listed.index = ListIndex(listed.detector, _balance(), page_size=SIZE, allowed_lateness_s=0.0, order=order)
+        listed = _List(_history(), order=order)
         listed.begin()
         (request,) = listed.index.requests_to_make()
         listed.answer(request)
@@ -367,8 +372,7 @@ def test_an_item_shown_on_two_pages_is_counted_once_with_and_without_an_order() 
 
 
 def test_a_list_without_an_order_is_complete_after_one_walk_and_keeps_no_bookmarks_to_ask_for() -> None:
-    listed = _List(_history(live=[17]))
-    listed.index = ListIndex(listed.detector, _balance(), page_size=SIZE, allowed_lateness_s=0.0, order=Order.NEITHER)
+    listed = _List(_history(live=[17]), order=Order.NEITHER)
     assert len(listed.read()) == 4
     assert listed.index.complete
     assert not listed.index.ordered
@@ -537,8 +541,7 @@ def test_a_first_walk_asks_for_no_segments_whatever_it_has_met() -> None:
 
 
 def test_a_list_without_an_order_is_never_read_in_parts() -> None:
-    listed = _List(_history(live=[17]))
-    listed.index = ListIndex(listed.detector, _balance(), page_size=SIZE, allowed_lateness_s=0.0, order=Order.NEITHER)
+    listed = _List(_history(live=[17]), order=Order.NEITHER)
     listed.read()
     listed.begin()
     (walk,) = listed.index.requests_to_make()
@@ -626,8 +629,7 @@ def test_an_item_created_at_the_watermark_is_not_settled() -> None:
 
 
 def test_what_was_created_less_than_the_allowed_lateness_ago_is_not_settled() -> None:
-    listed = _List(_history())
-    listed.index = ListIndex(listed.detector, _balance(), page_size=SIZE, allowed_lateness_s=5.0)
+    listed = _List(_history(), lateness_s=5.0)
     listed.read(watermark=36.0)
     assert set(listed.index.items.recent) == {"31", "32", "33", "34"}
 
@@ -653,8 +655,7 @@ def test_an_unknown_item_where_the_walk_has_been_is_a_contradiction() -> None:
 
 
 def test_without_an_order_items_may_be_shown_in_any_and_a_page_says_nothing_of_those_it_does_not_show() -> None:
-    listed = _List(_history(live=[30]))
-    listed.index = ListIndex(listed.detector, _balance(), page_size=SIZE, allowed_lateness_s=0.0, order=Order.NEITHER)
+    listed = _List(_history(live=[30]), order=Order.NEITHER)
     listed.read()
     listed.begin()
     (request,) = listed.index.requests_to_make()

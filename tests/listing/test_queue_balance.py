@@ -34,7 +34,9 @@ class _Queue:
 
     def begin(self, count: int | None) -> None:
         self.now += 15.0
-        self.balance.begin(self.now, None if count is None else QueuedCount(count, self.now, self.now + 0.2))
+        self.balance.begin(
+            self.now, None if count is None else QueuedCount(count, self.now, self.now + 0.2), looks_on=True
+        )
 
     def saw(self, before: WorkItem | None, item: WorkItem) -> None:
         self.balance.page_arrived(self.now + 0.3)
@@ -92,7 +94,7 @@ def test_a_count_from_before_the_last_read_s_pages_is_of_no_use() -> None:
     queue.begin(UNREAD)
     queue.saw(None, queued("a", queue.instant(-5)))
     queue.now += 15.0
-    queue.balance.begin(queue.now, QueuedCount(UNREAD - 1, queue.now - 15.0, queue.now - 14.8))
+    queue.balance.begin(queue.now, QueuedCount(UNREAD - 1, queue.now - 15.0, queue.now - 14.8), looks_on=True)
     assert queue.balance.moved_at_least(UNREAD) == 0
 
 
@@ -172,7 +174,7 @@ def test_a_count_that_was_asked_for_when_the_last_page_came_is_of_use() -> None:
     queue.begin(UNREAD)
     queue.saw(None, queued("a", queue.instant(-5)))
     shown_at = queue.now + 0.3
-    queue.balance.begin(shown_at, QueuedCount(UNREAD - 1, shown_at, shown_at))
+    queue.balance.begin(shown_at, QueuedCount(UNREAD - 1, shown_at, shown_at), looks_on=True)
     assert queue.balance.moved_at_least(UNREAD) == 1
 
 
@@ -300,7 +302,7 @@ def test_a_proof_waits_until_everything_is_visible() -> None:
     asked_at = queue.now
     for apart_s, proven_at in ((5.0, -INFINITY), (8.0, asked_at)):
         queue.now += apart_s
-        queue.balance.begin(queue.now, None)
+        queue.balance.begin(queue.now, None, looks_on=True)
         queue.conclude(UNREAD)
         assert queue.balance.proven_at == proven_at
 
