@@ -118,7 +118,7 @@ class QueueBalance:
     def begin(self, now: float, queued: QueuedCount | None, *, looks_on: bool) -> None:
         """Begin a read. Of a count from before the pages of another read nobody knows what has changed since.
 
-        `looks_on`: what this read shows will be told. Otherwise what is not proven yet never will be.
+        `looks_on`: the items of this read come through `saw`. Otherwise what is not proven by now never will be.
         """
         self._began_at = now
         if not looks_on:
