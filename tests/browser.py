@@ -7,25 +7,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
-from selenium.webdriver.common.utils import is_url_connectable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-
-HOST = "127.0.0.1"
-
-
-class _Service(ChromeService):
-    """Chromedriver at its address: a fresh root of Debian 12 has no /etc/hosts, and so may know no localhost."""
-
-    @property
-    def service_url(self) -> str:
-        return f"http://{HOST}:{self.port}"
-
-    def is_connectable(self) -> bool:
-        return is_url_connectable(self.port, HOST)
 
 
 @contextmanager
@@ -47,7 +32,7 @@ def chromium(directory: Path) -> Iterator[Chrome]:
     ):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = Chrome(options=options, service=_Service(shutil.which("chromedriver") or "/usr/bin/chromedriver"))
+    driver = Chrome(options=options, service=ChromeService(shutil.which("chromedriver") or "/usr/bin/chromedriver"))
     try:
         yield driver
     finally:
