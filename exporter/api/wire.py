@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from exporter.config.model import ENVIRONMENT_ID, NAME_LENGTH_LIMIT, is_control
+from exporter.config.model import ENVIRONMENT_ID, NAME_LENGTH_LIMIT, without_controls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -263,7 +263,7 @@ def speaks_of_workspaces(body: Body) -> bool:
 
 def clean_name(text: str) -> str:
     """Drop what must not reach a label, a log or a page: control, format (bidi), surrogate characters. At most 128 remain."""
-    kept = "".join(character for character in text.replace(REPLACEMENT, "") if not is_control(character))
+    kept = without_controls(text.replace(REPLACEMENT, ""))
     return kept.strip()[:NAME_LENGTH_LIMIT].strip()
 
 

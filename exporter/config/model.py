@@ -130,9 +130,11 @@ class Config:
         return environment.workspace_id or self.api.workspace_id or ""
 
 
-def is_control(character: str) -> bool:
-    """Tell whether a character must not reach a label, a log or a page: control, format (bidi), surrogate, line separator."""
-    return unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+def without_controls(text: str) -> str:
+    """Drop what must not reach a label, a log or a page: control, format (bidi), surrogate characters, line separators."""
+    if text.isprintable():  # then it has none, which is seen at once
+        return text
+    return "".join(each for each in text if unicodedata.category(each) not in {"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 class ConfigError(Exception):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import yaml
 
-from exporter.config.model import is_control
+from exporter.config.model import without_controls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -237,7 +237,7 @@ def text(*, matching: re.Pattern[str] | None = None, expected: str = "text") -> 
             quotes = ": put it in quotes" if isinstance(node, yaml.ScalarNode) else ""
             raise InvalidValue(f"expected {expected}, not {_kind(node)}{quotes}")
         value: str = node.value
-        if any(map(is_control, value)):
+        if without_controls(value) != value:
             raise InvalidValue("contains control characters")
         if not value or len(value) > TEXT_LENGTH_LIMIT or (matching and not matching.fullmatch(value)):
             raise InvalidValue(f"expected {expected}")

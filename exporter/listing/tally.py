@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from exporter.config.model import is_control
+from exporter.config.model import without_controls
 from exporter.listing.lifecycle import Step
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ class _Histogram:
 
 def _later(one: Exemplar | None, other: Exemplar) -> Exemplar | None:
     """Return the later exemplar: what Prometheus gets must not step back. Ids that could mislead whoever reads them are none."""
-    if any(map(is_control, other.work_id + (other.session_id or ""))):
+    ids = other.work_id + (other.session_id or "")
+    if without_controls(ids) != ids:
         return one
     return other if one is None or other.at >= one.at else one
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
-from exporter.config.model import is_control
+from exporter.config.model import without_controls
 from exporter.environments.live_items import STATES
 from exporter.web.markup import Markup, document, span, tag
 
@@ -38,7 +38,7 @@ def as_json(items: LiveItems) -> str:
 def as_table(items: LiveItems) -> str:
     """Return a heading and a line per item, or one sentence where there is none."""
     if not items.items:
-        return f"No such item in {_shown(items.environment_name)}.\n"
+        return f"No such item in {without_controls(items.environment_name)}.\n"
     rows = [("ITEM", "SESSION", "TYPE", "STATE", "FOR", "LAST HEARTBEAT"), *map(_row_of_text, items.items)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "".join(f"{'  '.join(map(str.ljust, row, widths)).rstrip()}\n" for row in rows)
@@ -48,8 +48,8 @@ def as_page(items: LiveItems, states: Collection[State], limit: int, *, link_bas
     """Return the page. `states`, `limit`: what was asked for; `link_base`: what links begin with."""
     name = items.environment_name
     return document(
-        f"Items of {_shown(name)}",
-        tag("h1", f"Items of {_shown(name)}"),
+        f"Items of {without_controls(name)}",
+        tag("h1", f"Items of {without_controls(name)}"),
         tag("nav", tag("a", "All environments", href=link_base), *_links(items, states, limit, link_base)),
         tag("p", _summary(items), *_more(items, states, limit, link_base)),
         *_table(items.items),
@@ -100,17 +100,24 @@ def _row(item: LiveItem) -> Markup:
     since = "" if item.since is None else f"since {_rfc3339(item.since)}"
     heartbeat = tag("b", f"{_ago(item)}, overdue", class_="bad") if item.overdue else tag("span", _ago(item))
     cells = (
-        tag("td", _shown(item.session_id or "none"), class_="text", data_label="Session"),
+        tag("td", without_controls(item.session_id or "none"), class_="text", data_label="Session"),
         tag("td", item.state.value, data_label="State"),
         tag("td", tag("div", _for(item), tag("small", since)), data_label="For"),
         tag("td", heartbeat, data_label="Last heartbeat"),
     )
-    return tag("tr", tag("th", _shown(item.id), tag("small", item.type), scope="row"), *cells)
+    return tag("tr", tag("th", without_controls(item.id), tag("small", item.type), scope="row"), *cells)
 
 
 def _row_of_text(item: LiveItem) -> tuple[str, ...]:
     heartbeat = f"{_ago(item)}{', overdue' if item.overdue else ''}"
-    return _shown(item.id), _shown(item.session_id or "-"), item.type, item.state.value, _for(item), heartbeat
+    return (
+        without_controls(item.id),
+        without_controls(item.session_id or "-"),
+        item.type,
+        item.state.value,
+        _for(item),
+        heartbeat,
+    )
 
 
 def _object(item: LiveItem) -> dict[str, object]:
@@ -138,8 +145,3 @@ def _rfc3339(at: float | None) -> str | None:
     if at is None:
         return None
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _shown(text: str) -> str:
-    """Drop what could change how the rest is shown, on a page or in a terminal."""
-    return "".join(character for character in text if not is_control(character))

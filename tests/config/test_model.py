@@ -15,7 +15,7 @@ from exporter.config.model import (
     ConfigError,
     DiscoveryConfig,
     EnvironmentConfig,
-    is_control,
+    without_controls,
 )
 
 
@@ -77,13 +77,17 @@ def test_anything_else_is_no_header(value: str) -> None:
 
 
 @pytest.mark.parametrize("character", ["\0", "\n", "\x7f", "\x85", "\u200b", "\u202e", "\u2028", "\u2029", "\ud800"])
-def test_control_bidi_surrogate_and_line_separator_characters_are_controls(character: str) -> None:
-    assert is_control(character)
+def test_control_bidi_surrogate_and_line_separator_characters_are_dropped(character: str) -> None:
+    assert without_controls(f"a{character}b") == "ab"
 
 
 @pytest.mark.parametrize("character", ["a", " ", "ü", "日", "🦉", "\u0301", "<"])
 def test_letters_marks_symbols_and_spaces_are_not(character: str) -> None:
-    assert not is_control(character)
+    assert without_controls(character) == character
+
+
+def test_what_is_unassigned_or_private_is_kept_though_it_is_not_printable() -> None:
+    assert without_controls("a\u0378\ue000\u00a0b\u200b") == "a\u0378\ue000\u00a0b"
 
 
 def test_a_configuration_is_frozen() -> None:
