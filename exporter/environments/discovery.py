@@ -35,7 +35,7 @@ PAGE_LIMIT_S = 120.0
 """No scrape's deadline ends these calls, and `api.timeout` may set no limit."""
 THROTTLED_RETRY_S = 5.0
 PAGE_AHEAD_S = 20.0
-"""How long before its turn a page may be read: so that a few of them are at once."""
+"""How long before its slot a page may be read: so that a few of them are at once."""
 PAGES_SHARE = 0.5
 """How much of the budget the pages may take."""
 CLOSE_S = 3.0
@@ -50,12 +50,15 @@ class EnvironmentWalk:
     cursors: set[str] = field(default_factory=set)
 
     async def finish(
-        self, api: EnvironmentsApi, health: Health = Health.HEALTHY, turn: Callable[[], Awaitable[None]] = checkpoint
+        self,
+        api: EnvironmentsApi,
+        health: Health = Health.HEALTHY,
+        wait_for_slot: Callable[[], Awaitable[None]] = checkpoint,
     ) -> None:
-        """Read the pages that are left, each after its `turn`. Raises ApiError, Throttled."""
+        """Read the pages that are left, each in its slot. Raises ApiError, Throttled."""
         request = CallRequest(priority=Priority.STATS, health=health)
         while len(self.cursors) < PAGES_LIMIT:
-            await turn()
+            await wait_for_slot()
             try:
                 with anyio.fail_after(PAGE_LIMIT_S):
                     reading = await api.page(self.cursor, DISCOVERY_PAGE_SIZE, request)
@@ -92,11 +95,11 @@ class WorkspaceListing:
         self._context = context
         self._walk = EnvironmentWalk()
 
-    async def refresh(self, turn: Callable[[], Awaitable[None]] = checkpoint) -> bool:
-        """Read all pages, each after its `turn`. A failure keeps what was found before. Return False where the budget did not allow it."""
+    async def refresh(self, wait_for_slot: Callable[[], Awaitable[None]] = checkpoint) -> bool:
+        """Read all pages, each in its slot. A failure keeps what was found before. Return False where the budget did not allow it."""
         failed: ApiError | None = None
         try:
-            await self._walk.finish(self._api, self._health, turn)
+            await self._walk.finish(self._api, self._health, wait_for_slot)
         except Throttled:
             self.throttled = True
             return False
@@ -239,7 +242,7 @@ class Discovery:
         if listing.tried_at != NEVER and not listing.throttled:
             interval_s = self._context.config().discovery.interval_s
             self._next_again_at = self._context.clock.monotonic() + interval_s / len(self.listings)
-        if not await listing.refresh(self._page_turn):
+        if not await listing.refresh(self._wait_for_page_slot):
             return THROTTLED_RETRY_S
         with anyio.CancelScope(
             shield=True
@@ -264,8 +267,8 @@ class Discovery:
     def _page_due_in_s(self) -> float:
         return max(0.0, self._next_page_at - PAGE_AHEAD_S - self._context.clock.monotonic())
 
-    async def _page_turn(self) -> None:
-        """Wait for the turn of a page, and let the pages of all lists wait until its token is there again."""
+    async def _wait_for_page_slot(self) -> None:
+        """Wait for the slot of a page, and let the pages of all lists wait until its token is there again."""
         while (wait_s := self._page_due_in_s()) > 0:
             with anyio.move_on_after(wait_s):
                 await self._changed.wait()
