@@ -167,6 +167,7 @@ def test_a_revoked_key_says_auth_once_in_the_log(simulator: Running, tmp_path: P
         errors = scrape.value("managed_agents_exporter_api_errors_total", source="stats", reason="auth")
         assert errors == 3
         lines = [line for line in exporter.log().splitlines() if "event=read_failed" in line and "source=stats" in line]
+        assert [line for line in lines if "environment_id=env_5" not in line] == []
         assert len(lines) == 1
 
 

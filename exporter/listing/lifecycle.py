@@ -15,9 +15,9 @@ have old creation times, and only their ids tell that they are new.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.api.wire import State
 from exporter.listing.intervals import IntervalSet
@@ -37,6 +37,8 @@ NEW_FOR_S = 60.0
 """Older items tell nothing of the time that newer ones do not tell better."""
 ALIKE_LIMIT = 64
 """How many items created at one instant are compared to find one that has got a new id."""
+RENAMES_LIMIT = 1000
+"""How many new ids are remembered: some servers give one whenever an item is handed out again."""
 
 
 class Step(enum.Enum):
@@ -85,6 +87,13 @@ class _SeenItem:
     is_finished: bool = False
 
 
+class _Rename(NamedTuple):
+    """A new id that an item seems to have got, and what had been emitted of it by then."""
+
+    new_id: str
+    seen: _SeenItem
+
+
 def is_finished(item: WorkItem) -> bool:
     """Tell whether nothing more can happen to the item. A state this version doesn't know may be final too."""
     return item.state is State.STOPPED or (item.state is State.UNKNOWN and item.stopped_at is not None)
@@ -125,6 +134,7 @@ class TransitionDetector:
         self._ids_by_first_instant: dict[float, dict[str, None]] = {}
         self._transitions: list[Transition] = []
         self._unclaimed: dict[str, tuple[WorkItem, Observation]] = {}
+        self._rename_by_old_id: dict[str, _Rename] = {}
         self._walks = 0
         self._tidied_after = 0
 
@@ -172,9 +182,10 @@ class TransitionDetector:
         if seen is None or new_id in self._seen_by_id:
             return
         self._unclaimed.pop(new_id, None)
-        self._drop(
-            old_id
-        )  # and not remembered: should it be listed after all, then it is a new item, and the sum is right
+        self._drop(old_id)
+        self._rename_by_old_id[old_id] = _Rename(new_id, replace(seen))
+        if len(self._rename_by_old_id) > RENAMES_LIMIT:
+            del self._rename_by_old_id[next(iter(self._rename_by_old_id))]
         self._keep(new_id, seen)
 
     def has_become(self, old_id: str, item: WorkItem) -> bool | None:
@@ -182,15 +193,23 @@ class TransitionDetector:
 
         a, created at 80, was alive when 95 was the newest instant; b was created at 80
 
+            a was seen to become b   b is a; one index may meet b long after another did
             b was met before         b is another one
+            b waits to be claimed    it may be either
             b is new, or alive       b is a
             b stopped at 97          b is a: it was alive after 95, and nothing alive is unknown
             b stopped at 90          b is another one, which was counted before
             b stopped at 94.5        it may be either
         """
+        renamed = self._rename_by_old_id.get(old_id)
+        if renamed is not None and renamed.new_id == item.id:
+            return True
         seen, created_at = self._seen_by_id.get(old_id), first_instant(item)
-        if item.id in self._seen_by_id or self._remembered.has(item.id, created_at):
+        was_met = item.id in self._seen_by_id or item.id in self._rename_by_old_id
+        if was_met or self._remembered.has(item.id, created_at):
             return False
+        if item.id in self._unclaimed:
+            return None
         if created_at > self._remembered.floor or not is_finished(item):
             return True
         if seen is None or item.stopped_at is None or abs(item.stopped_at - seen.seen_at) <= CLOCK_ERROR_S:
@@ -225,6 +244,9 @@ class TransitionDetector:
         created_at = first_instant(item)
         if is_finished(item) and self._remembered.has(item.id, created_at):
             return None  # by far the most frequent case
+        renamed = self._rename_by_old_id.pop(item.id, None)
+        if renamed is not None:
+            return self._take_back(item, renamed)
         self._unclaimed.pop(item.id, None)
         known = self.has_met(item)
         if self.baseline and is_finished(item) and created_at < observation.watermark:
@@ -234,6 +256,23 @@ class TransitionDetector:
             self._unclaimed[item.id] = (item, observation)
             return None
         return None if known and is_finished(item) else self._begin(item, observation, known=known)
+
+    def _take_back(self, item: WorkItem, renamed: _Rename) -> _SeenItem:
+        """Note that an item is listed under its own id after all: what was taken for it is another one, that is new.
+
+        a, created at 80, acknowledged at 90       acknowledged is emitted
+        b, created at 80, queued                   b seems to be a, handed out again
+        a is shown                                 created is emitted, once more, for there are two; and of a nothing else again
+        """
+        self._keep(item.id, renamed.seen)
+        other = self._seen_by_id.get(renamed.new_id)
+        if other is not None:
+            # What they have in common is a's. Should it be the other's, too, then it was not emitted for that one.
+            other.acknowledged_at = _unless(renamed.seen.acknowledged_at, other.acknowledged_at)
+            other.started_at = _unless(renamed.seen.started_at, other.started_at)
+        if not self.baseline:
+            self._transitions.append(Transition(Step.CREATED, item))
+        return renamed.seen
 
     def _begin(self, item: WorkItem, observation: Observation, *, known: bool) -> _SeenItem:
         seen = _SeenItem(first_instant(item), observation.walk, observation.read, self._newest_at)
@@ -311,6 +350,10 @@ def _started_at(item: WorkItem) -> float | None:
     if item.started_at is not None:
         return item.started_at
     return LONG_AGO if item.state is State.ACTIVE else None
+
+
+def _unless(one: float | None, other: float | None) -> float | None:
+    return None if other == one else other
 
 
 def _is_news(at: float | None, emitted_at: float | None) -> bool:

@@ -10,6 +10,7 @@ from exporter.listing.items_clock import MEMORY_S
 from exporter.listing.lifecycle import (
     ALIKE_LIMIT,
     LONG_AGO,
+    RENAMES_LIMIT,
     Step,
     TransitionDetector,
     first_instant,
@@ -373,6 +374,83 @@ def test_an_item_that_is_renamed_goes_on_where_it_was() -> None:
     detector.renamed("a", "b")
     _walk(detector, [finished("b", 10)])
     assert _emitted(detector) == [("b", STOPPED)]
+
+
+def test_an_item_that_is_listed_after_its_successor_is_itself_again_and_the_other_one_is_new() -> None:
+    detector = _counting()
+    _walk(detector, [active("a", 80)])
+    detector.take_transitions()
+    detector.renamed("a", "b")
+    _walk(detector, [queued("b", 80), active("a", 80)])
+    assert _emitted(detector) == [("a", CREATED)]
+    _walk(detector, [finished("b", 80), finished("a", 80)])
+    steps = [("b", ACKNOWLEDGED), ("b", STARTED), ("b", STOPPED), ("a", STOPPED)]
+    assert _emitted(detector) == steps
+
+
+def test_what_was_emitted_of_the_successor_alone_is_not_emitted_again() -> None:
+    detector = _counting()
+    _walk(detector, [queued("a", 80)])
+    detector.take_transitions()
+    detector.renamed("a", "b")
+    _walk(detector, [active("b", 80)])
+    assert _emitted(detector) == [("b", ACKNOWLEDGED), ("b", STARTED)]
+    _walk(detector, [active("b", 80), active("a", 80)])
+    assert _emitted(detector) == [("a", CREATED), ("a", ACKNOWLEDGED), ("a", STARTED)]
+
+
+def test_an_item_that_is_itself_again_after_its_successor_was_forgotten_is_new_once() -> None:
+    detector = _counting()
+    _walk(detector, [active("a", 80)])
+    detector.take_transitions()
+    detector.renamed("a", "b")
+    _walk(detector, [finished("b", 80)], watermark=90)
+    assert _emitted(detector) == [("b", STOPPED)]
+    assert "b" not in detector._seen_by_id
+    _walk(detector, [finished("b", 80), active("a", 80)])
+    assert _emitted(detector) == [("a", CREATED)]
+    _walk(detector, [finished("b", 80), finished("a", 80)])
+    assert _emitted(detector) == [("a", STOPPED)]
+
+
+def test_before_anything_is_counted_an_item_that_is_itself_again_is_not_emitted() -> None:
+    detector = TransitionDetector()
+    _walk(detector, [active("a", 80)])
+    detector.renamed("a", "b")
+    _walk(detector, [queued("b", 80), active("a", 80)])
+    assert _emitted(detector) == []
+    assert set(detector._seen_by_id) == {"a", "b"}
+
+
+def test_a_successor_is_one_to_whoever_asks_later_too() -> None:
+    detector = _counting()
+    _walk(detector, [active("a", 80), active("c", 80)])
+    detector.renamed("a", "b")
+    assert detector.has_become("a", finished("b", 80)) is True
+    assert detector.has_become("c", finished("b", 80)) is False
+
+
+def test_an_item_that_seemed_to_have_a_new_id_is_nobody_elses_successor() -> None:
+    detector = _counting()
+    _walk(detector, [active("a", 80), active("c", 80)])
+    detector.renamed("a", "b")
+    assert detector.has_become("c", active("a", 80)) is False
+
+
+def test_an_item_that_waits_to_be_claimed_may_be_anybodys_successor() -> None:
+    detector = _counting()
+    _walk(detector, [active("a", 80)])
+    detector.observe(queued("b", 80), observation(read=2, walk=2))
+    assert detector.has_become("a", queued("b", 80)) is None
+
+
+def test_so_many_new_ids_are_remembered_at_most() -> None:
+    detector = _counting()
+    _walk(detector, [active(f"a{number}", number) for number in range(RENAMES_LIMIT + 1)])
+    for number in range(RENAMES_LIMIT + 1):
+        detector.renamed(f"a{number}", f"b{number}")
+    become = [detector.has_become(f"a{number}", finished(f"b{number}", number)) for number in (0, 1, RENAMES_LIMIT)]
+    assert become == [False, True, True]
 
 
 def test_a_name_that_is_not_known_or_known_already_changes_nothing() -> None:
