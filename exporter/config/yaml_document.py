@@ -53,34 +53,48 @@ class InvalidValue(Exception):  # noqa: N818 -- it is not a failure: it is noted
     """A value that breaks a rule. The text says the rule or what was expected, never the value."""
 
 
+class _Notes:
+    """What is found while a document is read: its problems, and the keys that were taken, in order, with `[]` for any index.
+
+    Sections refer to it and not to their document: without a cycle all nodes are freed as soon as the last value was taken.
+    """
+
+    def __init__(self) -> None:
+        self.problems: list[tuple[int, str]] = []
+        self.keys: dict[str, None] = {}
+
+    def note(self, line: int, problem: str) -> None:
+        self.problems.append((line, problem))
+
+
 class Document:
     """A text that is read once. Take values from its `root`; then ask for the `problems` and the `keys` that were taken."""
 
     def __init__(self, text: str) -> None:
-        self._problems: list[tuple[int, str]] = []
-        self.keys: dict[str, None] = {}
-        """Every key that was taken, in order, with `[]` for any index."""
-        node = _compose(text, self)
-        self.root = Section(self, "", node)
-        self.usable = self.root.usable and (node is not None or not self._problems)
+        self._notes = _Notes()
+        node = _compose(text, self._notes)
+        self.root = Section(self._notes, "", node)
+        self.usable = self.root.usable and (node is not None or not self._notes.problems)
         """Whether there are values to take. If not, the problems say why."""
 
-    def note(self, line: int, problem: str) -> None:
-        self._problems.append((line, problem))
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Every key that was taken, in order, with `[]` for any index."""
+        return tuple(self._notes.keys)
 
     def problems(self) -> tuple[str, ...]:
         """Return every problem in the file's order. A key that has not been taken by now is an unknown one."""
-        unknown = self.root.unknown_keys()
-        return tuple(problem for _, problem in sorted([*self._problems, *unknown], key=lambda found: found[0]))
+        found = sorted([*self._notes.problems, *self.root.unknown_keys()], key=lambda each: each[0])
+        return tuple(problem for _, problem in found)
 
 
 class Section:
     """A mapping in the document. A key that is absent or null keeps its default."""
 
-    def __init__(self, document: Document, place: str, node: yaml.Node | None) -> None:
+    def __init__(self, notes: _Notes, place: str, node: yaml.Node | None) -> None:
         self.place = place
         self.usable = node is None or _null(node) or isinstance(node, yaml.MappingNode)
-        self._document = document
+        self._notes = notes
         self._line = _line(node) if node else 0
         self._asked: dict[str, None] = {}
         self._own_words: set[str] = set()
@@ -114,7 +128,7 @@ class Section:
             try:
                 values.append(read(item))
             except InvalidValue as invalid:
-                self._document.note(_line(item), f"{place}: {invalid}")
+                self._notes.note(_line(item), f"{place}: {invalid}")
         return tuple(values)
 
     def entries(self, read: Callable[[yaml.Node], T]) -> Iterator[tuple[str, T]]:
@@ -141,7 +155,7 @@ class Section:
     def note(self, key: str | None, problem: str) -> None:
         node = self._node_by_key.get(key) if key else None
         place = self._at(key) if key else self.place
-        self._document.note(_line(node) if node else self._line, f"{place}: {problem}")
+        self._notes.note(_line(node) if node else self._line, f"{place}: {problem}")
 
     def unknown_keys(self) -> Iterator[tuple[int, str]]:
         for key, node in self._node_by_key.items():
@@ -155,7 +169,7 @@ class Section:
     def _ask(self, key: str) -> yaml.Node | None:
         self._asked[key] = None
         self._own_words.add(key)
-        self._document.keys[re.sub(r"\[[0-9]+\]", "[]", self._at(key))] = None
+        self._notes.keys[re.sub(r"\[[0-9]+\]", "[]", self._at(key))] = None
         node = self._node_by_key.get(key)
         return None if node is None or _null(node) else node
 
@@ -175,7 +189,7 @@ class Section:
         return f"{self.place}.{shown}" if self.place else shown
 
     def _child(self, place: str, node: yaml.Node | None) -> Section:
-        child = Section(self._document, place, node)
+        child = Section(self._notes, place, node)
         self._children.append(child)
         return child
 
@@ -184,17 +198,15 @@ class Section:
         if node is None or _null(node):
             return
         if not isinstance(node, yaml.MappingNode):
-            self._document.note(
-                self._line, f"{self.place or 'the file'}: expected a mapping of keys, not {_kind(node)}"
-            )
+            self._notes.note(self._line, f"{self.place or 'the file'}: expected a mapping of keys, not {_kind(node)}")
             return
         for key_node, value in node.value:
             key, line = key_node.value, _line(key_node)
             if _kind(key_node) != "text":
-                self._document.note(line, f"line {line}: expected a key that is text, not {_kind(key_node)}")
+                self._notes.note(line, f"line {line}: expected a key that is text, not {_kind(key_node)}")
             elif key in self._node_by_key:
                 lines = f"{_line(self._node_by_key[key])} and {line}"
-                self._document.note(line, f"{self._at(key)}: given twice, on lines {lines}")
+                self._notes.note(line, f"{self._at(key)}: given twice, on lines {lines}")
             else:
                 self._node_by_key[key] = value
 
@@ -317,9 +329,9 @@ def _line(node: yaml.Node) -> int:
 class _Composer(yaml.BaseLoader):
     """PyYAML's composer without aliases, anchors and tags, which this format doesn't need: they are noted and ignored."""
 
-    def __init__(self, stream: io.StringIO, document: Document) -> None:
+    def __init__(self, stream: io.StringIO, notes: _Notes) -> None:
         super().__init__(stream)
-        self._document = document
+        self._notes = notes
         self._depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
@@ -327,13 +339,13 @@ class _Composer(yaml.BaseLoader):
         line = event.start_mark.line + 1
         if self.check_event(yaml.AliasEvent):
             self.get_event()  # type: ignore[no-untyped-call]  # not in the stubs
-            self._document.note(line, f"line {line}: aliases are not supported")
+            self._notes.note(line, f"line {line}: aliases are not supported")
             return yaml.ScalarNode(_REJECTED_TAG, "", event.start_mark, event.end_mark)
         if event.anchor is not None:
-            self._document.note(line, f"line {line}: anchors are not supported")
+            self._notes.note(line, f"line {line}: anchors are not supported")
             event.anchor = None
         if event.tag is not None:
-            self._document.note(line, f"line {line}: tags are not supported")
+            self._notes.note(line, f"line {line}: tags are not supported")
             event.tag = None
         if self._depth >= DEPTH_LIMIT:
             raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=event.start_mark)
@@ -343,22 +355,22 @@ class _Composer(yaml.BaseLoader):
         return node
 
 
-def _compose(text: str, document: Document) -> yaml.Node | None:
+def _compose(text: str, notes: _Notes) -> yaml.Node | None:
     """Return the root node. Note what is not YAML in PyYAML's words, without those that could quote the text."""
     if len(text.encode("utf-8", "surrogatepass")) > SIZE_LIMIT:
-        document.note(0, "the file: more than 1 MiB")
+        notes.note(0, "the file: more than 1 MiB")
         return None
     try:
         # A stream, because PyYAML's marks in a string hold a copy of the line.
-        node: yaml.Node | None = _Composer(io.StringIO(text), document).get_single_node()
+        node: yaml.Node | None = _Composer(io.StringIO(text), notes).get_single_node()
     except yaml.MarkedYAMLError as error:
-        document.note(*_syntax_problem(error))
+        notes.note(*_syntax_problem(error))
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        document.note(line, f"line {line}: not valid YAML: a control character or one that can't be encoded")
+        notes.note(line, f"line {line}: not valid YAML: a control character or one that can't be encoded")
     except (yaml.YAMLError, ValueError, OverflowError):
         # PyYAML computes escapes and version numbers without a check: "\UFFFFFFFF" raises ValueError.
-        document.note(0, "the file: not valid YAML: an escape or a number beyond what is possible")
+        notes.note(0, "the file: not valid YAML: an escape or a number beyond what is possible")
     else:
         return node
     return None

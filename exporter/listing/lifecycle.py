@@ -20,6 +20,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.api.wire import State
+from exporter.listing.alike import IdsByInstant
 from exporter.listing.intervals import IntervalSet
 from exporter.listing.items_clock import ItemsClock
 from exporter.listing.remembered import RememberedItems
@@ -131,7 +132,7 @@ class TransitionDetector:
         self._remembered = RememberedItems()
         self._newest_at = LONG_AGO
         self._seen_by_id: dict[str, _SeenItem] = {}
-        self._ids_by_first_instant: dict[float, dict[str, None]] = {}
+        self._ids_by_first_instant = IdsByInstant()
         self._transitions: list[Transition] = []
         self._unclaimed: dict[str, tuple[WorkItem, Observation]] = {}
         self._rename_by_old_id: dict[str, _Rename] = {}
@@ -322,21 +323,17 @@ class TransitionDetector:
 
     def _keep(self, item_id: str, seen: _SeenItem) -> None:
         self._seen_by_id[item_id] = seen
-        self._ids_by_first_instant.setdefault(seen.first_instant, {})[item_id] = None
+        self._ids_by_first_instant.add(seen.first_instant, item_id)
 
     def _forget(self, item_id: str) -> None:
         self._remembered.add(item_id, self._seen_by_id[item_id].first_instant)
         self._drop(item_id)
 
     def _drop(self, item_id: str) -> None:
-        created_at = self._seen_by_id.pop(item_id).first_instant
-        alike = self._ids_by_first_instant[created_at]
-        del alike[item_id]
-        if not alike:
-            del self._ids_by_first_instant[created_at]
+        self._ids_by_first_instant.discard(self._seen_by_id.pop(item_id).first_instant, item_id)
 
     def _alike(self, created_at: float) -> Iterator[tuple[str, _SeenItem]]:
-        for item_id in islice(self._ids_by_first_instant.get(created_at, ()), ALIKE_LIMIT):
+        for item_id in islice(self._ids_by_first_instant.at(created_at), ALIKE_LIMIT):
             yield item_id, self._seen_by_id[item_id]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import yaml
 from hypothesis import example, given
@@ -129,3 +131,14 @@ def test_a_credential_in_the_wrong_place_is_never_quoted(key: str, form: str, cr
     else:
         shown = "" if name in {"version", "beta", "workspace_id", "name"} else repr(config)
     assert CANARY not in shown
+
+
+def test_nothing_of_the_text_is_kept_once_its_values_are_taken() -> None:
+    gc.collect()
+    gc.disable()  # what it would free, it would free much later
+    try:
+        parsed("environments: [{id: env_a}, {id: env_b}]\napi: {api_key_env: KEY}")
+        kept = [each for each in gc.get_objects() if isinstance(each, yaml.Node)]
+    finally:
+        gc.enable()
+    assert kept == []

@@ -259,7 +259,7 @@ def test_a_finished_item_is_forgotten_once_everything_around_it_was_met() -> Non
     detector.met.add(BEFORE_EVERYTHING, 11)
     detector.forget_finished(finished("a", 10))
     assert "a" not in detector._seen_by_id
-    assert detector._ids_by_first_instant == {}
+    assert len(detector._ids_by_first_instant) == 0
     detector.take_transitions()
     detector.observe(finished("a", 10), observation(read=9))
     assert detector._seen_by_id == {}
