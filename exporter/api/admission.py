@@ -235,7 +235,8 @@ class Admission:
 
     def _free(self, request: CallRequest) -> None:
         self._lane(request).running -= 1
-        self._schedule()
+        if any(lane.heap for lane in self._lanes):
+            self._schedule()
 
     def _schedule(self) -> None:
         if not self._dispatching:

@@ -17,7 +17,7 @@ import ssl
 from collections.abc import AsyncIterable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 import httpcore
@@ -78,6 +78,14 @@ class ConnectOptions:
         object.__setattr__(self, "bodies", BodyMemory(BODIES_IN_MEMORY * self.max_response_bytes))
 
 
+class _Place(NamedTuple):
+    """Where a request goes. `host`: as the header of that name has it."""
+
+    url: httpcore.URL
+    origin: httpcore.Origin
+    host: bytes
+
+
 class _SharedPool:
     """The connections of one environment, how many calls are using it, and how to make another one."""
 
@@ -87,7 +95,7 @@ class _SharedPool:
         self._idle: list[httpcore.AsyncConnectionInterface] = []
         self.calls = 0
         self.retired = False
-        self._places: dict[object, tuple[httpcore.URL, bytes]] = {}
+        self._places: dict[object, _Place] = {}
 
     @asynccontextmanager
     async def connection(self, origin: httpcore.Origin) -> AsyncIterator[httpcore.AsyncConnectionInterface]:
@@ -115,15 +123,16 @@ class _SharedPool:
                 await connection.aclose()
         return self._idle.pop() if self._idle else None
 
-    def place(self, url: str, query: Mapping[str, str]) -> tuple[httpcore.URL, bytes]:
-        """Parse the URL, and name its host: an environment asks for the same two again and again. Raises httpx.InvalidURL."""
+    def place(self, url: str, query: Mapping[str, str]) -> _Place:
+        """Parse the URL: an environment asks for the same two again and again. Raises httpx.InvalidURL."""
         key = (url, *query.items())
         known = self._places.get(key)
         if known is None:
             if len(self._places) == REMEMBERED_URLS:
                 self._places.clear()
             parsed = httpx.URL(url, params=query)
-            known = self._places[key] = _for_the_pool(parsed), parsed.netloc
+            target = _for_the_pool(parsed)
+            known = self._places[key] = _Place(target, target.origin, parsed.netloc)
         return known
 
 
@@ -213,9 +222,9 @@ async def _exchange(
 ) -> HttpResponse:
     try:
         # No timeouts of the library's: a total deadline stands around every call, and a dripping body trips no read timeout.
-        place, host = shared.place(url, query)
+        place = shared.place(url, query)
         own = ((name.encode(), value.encode()) for name, value in headers.items())
-        request = httpcore.Request("GET", place, headers=[(b"host", host), *BASE_HEADERS, *own])
+        request = httpcore.Request("GET", place.url, headers=[(b"host", place.host), *BASE_HEADERS, *own])
         with anyio.move_on_after(timeout_s):
             async with (
                 shared.connection(place.origin) as connection,

@@ -182,9 +182,14 @@ class Discovery:
 
     async def wait_for_answer(self, timeout_s: float) -> None:
         """Wait, `timeout_s` at most, until the first try to list each workspace has ended."""
+        if self._is_answered():  # as at almost every scrape: a scope costs more than to look
+            return
         with anyio.move_on_after(timeout_s):
-            while any(listing.tried_at == NEVER for listing in self.listings):
+            while not self._is_answered():
                 await self._changed.wait()
+
+    def _is_answered(self) -> bool:
+        return all(listing.tried_at != NEVER for listing in self.listings)
 
     def reconfigure(self) -> None:
         """Follow a changed configuration at once: what was found before it is shown only where a new process would ask the same."""

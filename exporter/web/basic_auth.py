@@ -117,8 +117,9 @@ class BasicAuthMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(self._headers())
+            headers = self._headers()
+            if headers and message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(headers)
             await send(message)
 
         rejection = await self._rejection(scope)

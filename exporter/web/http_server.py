@@ -147,8 +147,6 @@ class _Connection(H11Protocol):
         if not self._made:  # the client did not wait for the end of the handshake
             self._early.append(data)
             return
-        if self.phase is Phase.IDLE:
-            self._begin(Phase.RECEIVING)
         # The parser checks the size of the headers only after each piece.
         for start in range(0, len(data), PIECE_BYTES):
             if self.transport.is_closing():

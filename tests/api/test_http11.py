@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpcore
 import pytest
 
 from exporter.api.http11 import Http11Connection
 from tests.simulated_time import SIMULATED_TIME
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterable
 
 pytestmark = pytest.mark.anyio
 
@@ -91,6 +89,19 @@ async def test_a_request_is_written_in_one_piece_and_its_answer_is_read() -> Non
     assert stream.written == [b"GET /v1?a=b HTTP/1.1\r\nhost: api.example\r\nx-key: value\r\n\r\n"]
     assert (response.status, response.headers) == (200, [(b"content-length", b"2"), (b"date", b"now")])
     assert response.extensions["network_stream"] is stream
+
+
+async def test_each_request_is_written_with_its_own_headers() -> None:
+    stream = Scripted([ANSWER, ANSWER, ANSWER])
+    connection = connection_over(stream)
+    values = [b"old", b"new", b"old"]
+    for value in values:
+        response = await connection.handle_async_request(request([(b"x-key", value)]))
+        assert isinstance(response.stream, AsyncIterable)
+        assert [piece async for piece in response.stream] == [b"ab"]
+        await response.aclose()
+    head = b"GET /v1?a=b HTTP/1.1\r\nhost: api.example\r\nx-key: %s\r\n\r\n"
+    assert stream.written == [head % value for value in values]
 
 
 async def test_a_connection_is_kept_for_the_next_call_after_a_complete_answer() -> None:
