@@ -144,7 +144,6 @@ class QueueBalance:
 
     def gone(self, item: WorkItem) -> None:
         """Take an item that is not listed any more, nobody knows since when."""
-        self._uncertain.pop(item.id, None)
         if not is_finished(item):  # it may have come back into the queue before it went
             self._uncertain[item.id] = _Later.LEFT
 

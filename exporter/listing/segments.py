@@ -89,5 +89,5 @@ class Segments:
                     raise Contradiction("a live item can't be found where it must be")
                 seen.add(bookmark)
                 behind = item_key >= bookmark.page_high
-                tracked.offset = max(tracked.offset, bookmark.page_end) if behind else bookmark.offset - 1
+                tracked.offset = bookmark.page_end if behind else bookmark.offset - 1
         return placed

@@ -57,6 +57,14 @@ def change(scenario: Scenario, dice: Random, *, deletions: bool) -> None:
         scenario.delete_stopped(dice.choice([1, 1, 3, 20]))
 
 
+def crowd(scenario: Scenario, dice: Random) -> None:
+    """Read many live items of which those that two pages show begin to stop meanwhile: the later answer may be the older one."""
+    scenario.start(12)
+    scenario.pass_time(30.0)
+    scenario.read()
+    scenario.read(changes=lambda: scenario.stop_shown_twice(dice.randrange(1000)))
+
+
 def step(scenario: Scenario, dice: Random, *, deletions: bool) -> None:
     kind = dice.random()
     if kind < 0.70:
@@ -95,6 +103,7 @@ def life(seed: int) -> Scenario:
     deletions = dice.random() < 0.4
     for _ in range(STEPS_A_LIFE):
         step(scenario, dice, deletions=deletions)
+        scenario.check_contradictions()
     return scenario
 
 

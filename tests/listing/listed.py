@@ -20,6 +20,7 @@ from exporter.simulator.world import World
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from exporter.listing.index import ListIndex
     from exporter.listing.ledger import Call, Listing
     from exporter.listing.lifecycle import Transition
     from exporter.simulator.environment import Environment, Rules
@@ -34,6 +35,8 @@ UNSURE_READS = 2
 AGAIN = "again:"
 """Before the cursor of a page that is shown a second time."""
 STATE_BY_WORD = {state.value: state for state in State}
+LIFE = (State.QUEUED, State.STARTING, State.ACTIVE, State.STOPPING, State.STOPPED)
+"""The states in the order in which an item goes through them."""
 UNIT_BY_STYLE = {"seconds": 1.0, "millis": 1e-3}
 
 
@@ -129,11 +132,14 @@ class ListReader:
         self.repeats = 0.0
         self.stats_take_s = 0.0
         self._shown_before: dict[str, tuple[int, ...]] = {}
+        self._shown_to: ListIndex | None = None
+        self._furthest_by_id: dict[str, int] = {}
         self.fault: Callable[[Call], bool] = lambda _: False
 
     def read(self, *, calls: int | None = None, before_page: Callable[[], None] | None = None) -> Read:
         """Read as far as `calls` list calls allow. The stats come first; `before_page` runs before and after they are made, too."""
         read, sent = Read(), list[_Sent]()
+        self._furthest_by_id.clear()
         began_at = self.clock.monotonic
         self.ledger.begin(now=began_at, queued=self._queued(before_page or (lambda: None)))
         self._ask(read, sent, 0, calls)
@@ -156,6 +162,18 @@ class ListReader:
 
     def listing(self) -> Listing:
         return self.ledger.listing()
+
+    def shown_twice(self) -> list[int]:
+        """Return the numbers of the items that were at the end of a page, and are shown on the one behind it again."""
+        return sorted({seq for shown in self._shown_before.values() for seq in shown})
+
+    def stepped_back(self) -> dict[str, State]:
+        """Return the items that are listed in an earlier state than a page of this read has shown them in."""
+        if self._shown_to is not self.ledger._index:
+            return {}
+        listed = {item.id: item.state for item in self.ledger.listing().unfinished}
+        furthest = self._furthest_by_id
+        return {item_id: state for item_id, state in listed.items() if LIFE.index(state) < furthest.get(item_id, 0)}
 
     def true_counts(self) -> dict[State, int]:
         listed = self.environment.truth().listed
@@ -220,6 +238,7 @@ class ListReader:
 
     def _answer(self, one: _Sent) -> None:
         if one.page is not None:
+            self._note_shown(one.call, one.page)
             self.ledger.receive_page(one.call, one.page, now=self.clock.monotonic)
         elif self.fault(one.call):
             self.ledger.skipped(one.call)
@@ -227,6 +246,16 @@ class ListReader:
             self.ledger.cursor_rejected(one.call)
         elif not self.ledger.shrink(one.call):
             self.ledger.skipped(one.call)
+
+    def _note_shown(self, call: Call, page: WorkPage) -> None:
+        asked = self.ledger._request_by_serial.get(call.serial)
+        if asked is None or asked[0] is not self.ledger._index:
+            return  # void, or for an index that is not shown yet
+        if self._shown_to is not asked[0]:
+            self._shown_to = asked[0]
+            self._furthest_by_id.clear()
+        for item in page.items:
+            self._furthest_by_id[item.id] = max(self._furthest_by_id.get(item.id, 0), LIFE.index(item.state))
 
 
 Emitted = tuple[float, Step, float]
@@ -307,6 +336,7 @@ class Scenario:
         self.audit = Audit(self.reader)
         self.quiet_reads = self.spared_reads = 0
         self.has_deletions = False
+        self._may_contradict = False
         self._resyncs_due = 0
         self._may_appear_anywhere = False
         self._calls_since_rest = 0
@@ -323,6 +353,7 @@ class Scenario:
 
     def step_clock(self, seconds: float) -> None:
         self.clock.step(seconds)
+        self._may_contradict = True
         hidden = self.environment._places.hidden_until
         hidden.update({seq: until + seconds for seq, until in hidden.items()})  # no item becomes visible later for it
         self._may_appear_anywhere |= seconds < 0 and self.environment.rules.late_visibility_s > 0
@@ -367,6 +398,20 @@ class Scenario:
         if live:
             self.environment.stop(self.environment._at(live[choice % len(live)]).id, force=force)
 
+    def start(self, number: int) -> None:
+        """Create items, and let as many be acknowledged."""
+        self.create(number)
+        for _ in range(number):
+            item = self.environment.poll()
+            if item is not None:
+                self.environment.ack(item.id)
+
+    def stop_shown_twice(self, choice: int) -> None:
+        """Let a running item that two pages show begin to stop."""
+        running = [seq for seq in self.reader.shown_twice() if seq in self.environment._items and self._runs(seq)]
+        if running:
+            self.environment.stop(self.environment._at(running[choice % len(running)]).id, force=False)
+
     def hurry(self) -> None:
         """Let a new item live its whole life at once."""
         self._tick()
@@ -384,13 +429,13 @@ class Scenario:
         if live:
             self.environment.delete(self.environment._at(live[choice % len(live)]).id)
             self._vanished[-1] += 1
-            self.has_deletions = True
+            self.has_deletions = self._may_contradict = True
             self._resyncs_due = max(self._resyncs_due, 0 if self.environment.rules.cursors == "key" else 2)
 
     def delete_stopped(self, number: int) -> None:
         self.environment.delete_stopped(number)
         self._vanished[-1] += number
-        self.has_deletions = True
+        self.has_deletions = self._may_contradict = True
         self._resyncs_due = 2
 
     def read(self, *, calls: int | None = None, changes: Callable[[], None] | None = None) -> Read:
@@ -402,13 +447,19 @@ class Scenario:
                 self.audit.look()
 
         began_at = self.clock.monotonic
+        self._may_contradict |= self.environment.rules.cursor_ttl_s is not None
         read = self.reader.read(calls=calls, before_page=before_page)
         # A first walk that pauses loses its place among positions when items before it are deleted.
         self.audit.take(may_be_history=self.has_deletions and self.environment.rules.cursors == "position")
+        assert not self.reader.stepped_back()
         self._check_queued(took_s=self.clock.monotonic - began_at)
         self._calls_since_rest += len(read.calls)
         assert self.reader.listing().segments <= self._live_since_rest + 2 + self._calls_since_rest
         return read
+
+    def check_contradictions(self) -> None:
+        """Assert that the list was never walked anew, unless something has happened that nobody can understand otherwise."""
+        assert self._may_contradict or self.reader.listing().contradictions == 0
 
     def read_quietly(self) -> Read:
         """Read with nothing happening meanwhile: what is listed must be what a full walk would count."""

@@ -699,3 +699,69 @@ def test_items_that_arrive_move_those_that_could_not_be_read_again() -> None:
     listed.begin()
     _ask_and_answer(listed, 1)
     assert listed.index.items.live["17"].offset == 20
+
+
+# ---- what the ledger asks of an index
+
+
+def test_an_index_that_has_read_nothing_is_not_current_and_one_that_has_is() -> None:
+    listed = _List([])
+    assert (listed.index.current, listed.index.page_size) == (False, SIZE)
+    listed.read()
+    assert listed.index.current
+
+
+def test_a_walk_that_an_earlier_read_left_unanswered_is_asked_for_again() -> None:
+    listed = _List(_history())
+    for _ in range(2):
+        listed.begin()
+        (request,) = listed.index.requests_to_make()
+        assert request.is_walk
+
+
+@pytest.mark.parametrize(("live", "segments"), [((), 1), ((5,), 2), ((5, 15), 3), ((5, 15, 25, 35, 45), 6)])
+def test_there_is_a_segment_for_the_start_of_the_list_and_for_each_page_of_live_items(
+    live: tuple[int, ...], segments: int
+) -> None:
+    listed = _List(_history(65, live=live))
+    listed.read()
+    listed.read()
+    listed.begin()
+    assert listed.index.segments == segments
+
+
+@pytest.mark.parametrize(
+    ("live", "order", "compares"),
+    [
+        pytest.param((5, 15, 25), Order.UNKNOWN, False, id="four pages are all read"),
+        pytest.param((5, 15, 25, 35), Order.UNKNOWN, True, id="of five pages some are spared"),
+        pytest.param((5, 15, 25, 35), Order.NEITHER, False, id="without an order everything is read"),
+    ],
+)
+def test_the_stats_are_of_use_where_they_spare_pages(live: tuple[int, ...], order: Order, *, compares: bool) -> None:
+    listed = _List(_history(65, live=live), order=order)
+    for _ in range(2):
+        listed.read()
+    listed.begin()
+    assert listed.index.compares_stats is compares
+
+
+def test_before_a_walk_has_ended_the_stats_are_of_no_use() -> None:
+    listed = _List(_history(95, live=range(0, 95, 10)), newest_first=False)
+    listed.begin()
+    _ask_and_answer(listed, 8)
+    assert listed.index.segments > 4
+    assert not listed.index.compares_stats
+
+
+def test_an_index_inherits_how_young_the_knowledge_of_an_item_is_that_is_queued_in_both() -> None:
+    items = [queued("queued", 1), queued("left", 2), active("came back", 3), active("active", 4), queued("younger", 5)]
+    before = _List([*items, *_history()[10:]])
+    before.read(now=7.0)
+    before.index.items.live["younger"].read_at = 2.0
+    states = {"left": active("left", 2), "came back": queued("came back", 3)}
+    after = _List([*(states.get(item.id, item) for item in items), queued("new", 6), *_history()[10:]])
+    after.read(now=3.0)
+    after.index.inherit(before.index)
+    read_at = {item_id: tracked.read_at for item_id, tracked in after.index.items.live.items()}
+    assert read_at == {"queued": 7.0, "left": 3.0, "came back": 3.0, "active": 3.0, "younger": 3.0, "new": 3.0}

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from exporter.simulator.environment import Rules
-from tests.listing.ledger_long_run import life
+from tests.listing.ledger_long_run import crowd, life
 from tests.listing.listed import Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from exporter.simulator import places
 
 CHOICE = st.integers(min_value=0, max_value=999)
 
@@ -148,3 +150,13 @@ TestListing.settings = settings(
 @pytest.mark.parametrize("seed", [2, 13, 15, 18, 20382, 20423, 20424])
 def test_a_long_life_is_listed_and_emitted_exactly(seed: int) -> None:
     assert life(seed).quiet_reads > 0
+
+
+@pytest.mark.parametrize("order", ["newest_first", "oldest_first"])
+def test_of_two_pages_that_show_an_item_the_one_that_shows_it_further_holds(order: places.Order) -> None:
+    scenario = Scenario(Rules(order=order, page_max=3), page_size=3, history=15, seed=1)
+    scenario.reader.overlap = 2
+    scenario.read()
+    dice = Random(1)  # noqa: S311 - a test's dice
+    for _ in range(12):
+        crowd(scenario, dice)

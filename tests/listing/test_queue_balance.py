@@ -32,8 +32,8 @@ class _Queue:
         self.balance = QueueBalance(self.meaning, self.clock, lateness_s=LATENESS_S)
         self.now = 1000.0
 
-    def begin(self, count: int | None) -> None:
-        self.now += 15.0
+    def begin(self, count: int | None, *, after_s: float = 15.0) -> None:
+        self.now += after_s
         self.balance.begin(
             self.now, None if count is None else QueuedCount(count, self.now, self.now + 0.2), looks_on=True
         )
@@ -349,3 +349,219 @@ def test_without_knowing_the_items_clock_everything_that_moved_is_uncertain() ->
     queue.begin(UNREAD)
     queue.saw(queued("b", 900.0), _acknowledged(queued("b", 900.0), queue.instant(-14)))
     assert queue.balance.moved_at_most(UNREAD) == 1
+
+
+def test_a_count_is_to_be_compared_until_its_read_is_concluded() -> None:
+    queue = _Queue()
+    has_count = [queue.balance.has_count]
+    queue.begin(UNREAD)
+    has_count.append(queue.balance.has_count)
+    queue.conclude(UNREAD)
+    has_count.append(queue.balance.has_count)
+    queue.begin(None)
+    has_count.append(queue.balance.has_count)
+    queue.balance.begin(queue.now, QueuedCount(UNREAD, queue.now, queue.now), looks_on=False)
+    has_count.append(queue.balance.has_count)
+    assert has_count == [False, True, False, False, False]
+
+
+def test_a_larger_count_is_no_sign_of_a_move() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD + 3)
+    assert (queue.balance.moved_at_least(UNREAD), queue.balance.moved_at_most(UNREAD)) == (0, -3)
+
+
+def test_what_was_uncertain_in_one_read_is_not_in_the_next() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    queue.saw(queued("b", 900.0), _acknowledged(queued("b", 900.0), queue.instant(0.25)))
+    queue.begin(UNREAD)
+    assert queue.balance.moved_at_most(UNREAD) == 0
+
+
+def test_an_item_that_is_queued_as_before_says_nothing() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD - 1)
+    queue.saw(queued("b", 900.0), queued("b", 900.0))
+    queue.conclude(UNREAD, all_shown=True)
+    assert not queue.meaning.is_proven
+
+
+@pytest.mark.parametrize(("acknowledged_s", "at_most"), [(-2.0, 0), (0.25, 1)])
+def test_an_item_that_came_and_left_since_the_last_read_left_before_the_stats_or_perhaps_after(
+    acknowledged_s: float, at_most: int
+) -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    queue.saw(None, _acknowledged(queued("b", queue.instant(-5)), queue.instant(acknowledged_s)))
+    assert queue.balance.moved_at_most(UNREAD) == at_most
+
+
+def test_an_item_that_came_since_the_last_read_and_was_stopped_unacknowledged_left_when_it_was_stopped() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    queue.saw(None, replace(queued("b", queue.instant(-5)), state=State.STOPPED, stopped_at=queue.instant(-2)))
+    assert queue.balance.moved_at_most(UNREAD) == 0
+
+
+def test_an_item_that_came_back_and_was_stopped_left_when_it_was_stopped() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    before = replace(queued("b", 900.0), acknowledged_at=950.0)
+    queue.saw(before, replace(before, state=State.STOPPED, stopped_at=queue.instant(0.2)))
+    assert queue.balance.moved_at_most(UNREAD) == 1
+
+
+def test_an_instant_that_the_items_clock_certainly_showed_when_the_stats_were_asked_for_is_not_later() -> None:
+    queue = _Queue()
+    queue.clock.forget()
+    queue.clock.learn(AHEAD_S, shown_at=0.0)
+    queue.begin(UNREAD)
+    whole_second = queue.instant(-1)
+    queue.saw(None, queued("new", whole_second))
+    queue.saw(queued("b", 900.0), _acknowledged(queued("b", 900.0), whole_second))
+    assert (queue.balance.moved_at_least(UNREAD + 1), queue.balance.moved_at_most(UNREAD)) == (1, 0)
+
+
+def test_an_item_that_was_taken_for_gone_and_is_shown_after_all_is_what_it_is_shown_as() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    queue.balance.gone(queued("b", 900.0))
+    queue.balance.gone(queued("c", 900.0))
+    queue.saw(None, queued("b", 900.0))
+    queue.saw(queued("c", 900.0), _acknowledged(queued("c", 900.0), queue.instant(-2)))
+    assert queue.balance.moved_at_most(UNREAD) == 0
+
+
+def test_an_item_that_left_the_queue_after_the_stats_may_be_gone_at_once() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    stopped = replace(queued("b", 900.0), state=State.STOPPED, stopped_at=queue.instant(0.25))
+    queue.saw(queued("b", 900.0), stopped)
+    queue.balance.gone(stopped)
+    assert queue.balance.moved_at_most(UNREAD) == 1
+
+
+def test_the_items_clock_is_learnt_from_steps_also_where_there_is_no_count() -> None:
+    queue = _Queue()
+    queue.clock.forget()
+    queue.begin(None)
+    queue.saw(None, queued("new", queue.instant(-5)))
+    queue.saw(queued("b", 900.0), _acknowledged(queued("b", 900.0), queue.instant(-1)))
+    assert queue.clock.at_least(0.0) == pytest.approx(AHEAD_S - 1.3)
+
+
+def test_an_item_on_which_nothing_is_new_tells_nothing_of_the_items_clock() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    running = replace(_acknowledged(queued("b", 900.0), 950.0), latest_heartbeat_at=queue.instant(-30))
+    bounds = queue.clock.at_least(0.0), queue.clock.at_most(0.0)
+    queue.balance.saw(running, running, shown_at=queue.now + 0.3, not_before=queue.now - 15.0)
+    assert (queue.clock.at_least(0.0), queue.clock.at_most(0.0)) == bounds
+
+
+def test_a_contradiction_voids_the_reads_that_agreed() -> None:
+    meaning = QueuedMeaning()
+    for _ in range(EXACT_READS_NEEDED):
+        meaning.agreed()
+    meaning.contradicted()
+    for _ in range(2 * EXACT_READS_NEEDED - 1):
+        meaning.agreed()
+    assert not meaning.is_proven
+
+
+def test_however_often_the_stats_are_contradicted_96_reads_that_agree_are_enough() -> None:
+    meaning = QueuedMeaning()
+    for _ in range(10):
+        meaning.contradicted()
+    for _ in range(95):
+        meaning.agreed()
+    assert not meaning.is_proven
+    meaning.agreed()
+    assert meaning.is_proven
+
+
+@pytest.mark.parametrize(
+    ("second", "believed"),
+    [
+        pytest.param(None, False, id="no count says nothing"),
+        pytest.param(UNREAD, True, id="an exact count begins anew"),
+    ],
+)
+def test_what_the_stats_lack_must_be_lacking_in_every_read_that_has_a_count(
+    second: int | None, *, believed: bool
+) -> None:
+    queue = _Queue()
+    for count in (UNREAD - 1, second, UNREAD - 1, UNREAD - 1):
+        queue.begin(count)
+        queue.conclude(UNREAD)
+    assert queue.meaning.is_proven is believed
+
+
+def test_what_was_shown_when_the_stats_were_asked_for_first_was_to_be_counted() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD - 1)
+    queue.balance.conclude(UNREAD, others=1, shown_since=queue.now)
+    assert not queue.meaning.is_proven
+
+
+def test_after_a_contradiction_items_must_be_lacking_anew() -> None:
+    queue = _Queue()
+    for shown_since in (INFINITY, queue.now + 20.0):
+        queue.begin(UNREAD - 1)
+        queue.balance.conclude(UNREAD, others=1, shown_since=shown_since)
+    for _ in range(2 * EXACT_READS_NEEDED):
+        queue.meaning.agreed()
+    assert queue.meaning.is_proven
+
+
+def test_a_count_that_lacks_items_teaches_nothing_although_nothing_has_moved() -> None:
+    queue = _Queue(believed=False)
+    for _ in range(EXACT_READS_NEEDED):
+        queue.begin(UNREAD - 1)
+        queue.conclude(UNREAD)
+    assert not queue.balance.is_believed
+
+
+def test_an_inexact_read_does_not_stand_in_the_way_of_the_proof_of_an_exact_one() -> None:
+    queue = _Queue()
+    for count, after_s in ((UNREAD - 1, 5.0), (UNREAD, 5.0), (None, 13.0)):
+        queue.begin(count, after_s=after_s)
+        queue.conclude(UNREAD)
+    assert queue.proven_s_ago == 13.0
+
+
+def test_reads_that_follow_fast_do_not_put_off_the_proof_of_the_first() -> None:
+    queue = _Queue()
+    for _ in range(4):
+        queue.begin(UNREAD, after_s=5.0)
+        queue.conclude(UNREAD)
+    assert queue.proven_s_ago == 15.0
+
+
+def test_each_read_proves_what_the_one_before_has_found() -> None:
+    queue = _Queue()
+    for _ in range(3):
+        queue.begin(UNREAD)
+        queue.conclude(UNREAD)
+    assert queue.proven_s_ago == 15.0
+
+
+def test_everything_is_visible_once_exactly_the_lateness_has_passed() -> None:
+    queue = _Queue()
+    queue.balance.begin(queue.now, QueuedCount(UNREAD, queue.now, queue.now + 1.0), looks_on=True)
+    queue.conclude(UNREAD)
+    queue.begin(None, after_s=1.0 + LATENESS_S)
+    queue.conclude(UNREAD)
+    assert queue.proven_s_ago == 1.0 + LATENESS_S
+
+
+def test_an_item_created_perhaps_just_when_the_stats_were_answered_takes_back_what_it_may_have_hidden() -> None:
+    queue = _Queue()
+    queue.begin(UNREAD)
+    created_at = queue.clock.at_most(queue.now + 0.2)
+    queue.conclude(UNREAD)
+    queue.begin(UNREAD + 1)
+    queue.saw(None, queued("late", created_at))
+    queue.conclude(UNREAD + 1)
+    assert queue.balance.proven_at == -INFINITY

@@ -30,11 +30,20 @@ def test_what_was_neither_read_nor_skipped_is_asked_for_in_the_first_read_alread
 
 def test_one_page_serves_all_items_that_lie_within_its_length() -> None:
     segments, _ = _segments(100, 200, 300)
-    unread = [tracked(active(str(at), at), at, read_at=-at) for at in (320, 150, 130, 350)]
+    unread = [tracked(active(str(at), at), at) for at in (320, 150, 130, 350)]
+    assert segments.in_flight == 0
     requests = segments.requests(unread, oldest_first, read=READ)
     assert _asked(requests) == [(100, [130, 150]), (300, [320, 350])]
-    assert [request.stale_since for request in requests] == [-150, -350]
+    assert [request.can_wait for request in requests] == [False, False]
     assert segments.in_flight == 2
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_a_page_is_as_stale_as_the_stalest_item_that_it_is_asked_for(direction: int) -> None:
+    segments, _ = _segments(100, 300)
+    unread = [tracked(active(str(at), at), at, read_at=at * direction) for at in (130, 150, 320, 350)]
+    requests = segments.requests(unread, oldest_first, read=READ)
+    assert [request.stale_since for request in requests] == ([130, 320] if direction > 0 else [-150, -350])
 
 
 def test_an_item_just_behind_the_page_is_asked_for_by_itself() -> None:
@@ -50,9 +59,16 @@ def test_bookmarks_closer_than_a_page_are_passed_over() -> None:
 
 
 def test_items_far_behind_one_bookmark_are_asked_for_once() -> None:
-    segments, _ = _segments(100)
-    unread = [tracked(active(str(at), at), at) for at in (250, 350, 351)]
-    assert _asked(segments.requests(unread, oldest_first, read=READ)) == [(100, [250, 350, 351])]
+    segments, _ = _segments(100, 400)
+    unread = [tracked(active(str(at), at), at) for at in (250, 350, 351, 550, 650)]
+    assert _asked(segments.requests(unread, oldest_first, read=READ)) == [(100, [250, 350, 351]), (400, [550, 650])]
+
+
+def test_before_the_length_of_a_page_is_known_each_bookmark_is_asked_for_by_itself() -> None:
+    bookmarks = Bookmarks()
+    bookmarks.add([Bookmark("next", offset=1)])
+    unread = [tracked(active(str(at), at), at) for at in (0, 1)]
+    assert _asked(Segments(bookmarks).requests(unread, oldest_first, read=READ)) == [(0, [0]), (1, [1])]
 
 
 def test_a_page_that_could_not_be_had_is_not_asked_for_again_in_the_same_read() -> None:
