@@ -344,6 +344,7 @@ class ListIndex:
         """Drop the live items that are not listed any more. Start over if one of them may be a sealed item by now."""
         for gone in self.items.drop_missing(page, self._kind.sort_key):
             self._backlog.balance.gone(gone)
+            self._detector.gone(gone.id)
             if first_instant(gone) in self._perhaps_renamed_at:
                 raise Contradiction("an item may have got a new id")
 

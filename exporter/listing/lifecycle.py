@@ -217,6 +217,13 @@ class TransitionDetector:
             return None
         return item.stopped_at > seen.seen_at
 
+    def gone(self, item_id: str) -> None:
+        """Note that an item is not listed any more. One that waits, and may be this one under a new id, is this one."""
+        for item, observation in tuple(self._unclaimed.values()):
+            if item_id in self._waits_for(item, observation):
+                self._claim(item_id, item, observation)
+                return
+
     def forget_finished(self, item: WorkItem) -> None:
         """Forget the item if `met` speaks for it from now on."""
         seen = self._seen_by_id.get(item.id)
@@ -232,14 +239,17 @@ class TransitionDetector:
             alike = self._waits_for(item, observation)
             missing = [old_id for old_id in alike if self._seen_by_id[old_id].walk < walk and old_id not in tracked]
             if missing:
-                self.renamed(missing[0], item.id)
-                self.observe(item, observation)
+                self._claim(missing[0], item, observation)
         for item_id, seen in tuple(self._seen_by_id.items()):
             # A walk may miss an item that moved past it while others were deleted; what two walks have missed is gone.
             gone = seen.walk < self._tidied_after and item_id not in tracked
             if gone or (seen.is_finished and self.met.cover(seen.first_instant, item_id)):
                 self._forget(item_id)
         self._tidied_after = walk
+
+    def _claim(self, old_id: str, item: WorkItem, observation: Observation) -> None:
+        self.renamed(old_id, item.id)
+        self.observe(item, observation)
 
     def _meet(self, item: WorkItem, observation: Observation) -> _SeenItem | None:
         created_at = first_instant(item)

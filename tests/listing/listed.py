@@ -336,7 +336,8 @@ class Scenario:
         self.audit = Audit(self.reader)
         self.quiet_reads = self.spared_reads = 0
         self.has_deletions = False
-        self._may_contradict = False
+        # Of two items that share an instant and get new ids nobody can tell which is which.
+        self._may_contradict = rules.timestamps != "micros" and self._ids_change()
         self._resyncs_due = 0
         self._may_appear_anywhere = False
         self._calls_since_rest = 0

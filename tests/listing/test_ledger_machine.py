@@ -147,7 +147,7 @@ TestListing.settings = settings(
 )
 
 
-@pytest.mark.parametrize("seed", [2, 13, 15, 18, 20382, 20423, 20424])
+@pytest.mark.parametrize("seed", [2, 13, 15, 18, 20382, 20423, 20424, 60223])
 def test_a_long_life_is_listed_and_emitted_exactly(seed: int) -> None:
     assert life(seed).quiet_reads > 0
 

@@ -437,6 +437,18 @@ def test_an_item_that_seemed_to_have_a_new_id_is_nobody_elses_successor() -> Non
     assert detector.has_become("c", active("a", 80)) is False
 
 
+def test_an_item_that_waits_is_the_one_that_is_gone_at_once() -> None:
+    detector = _counting()
+    _walk(detector, [queued("a", 80), queued("c", 81)])
+    detector.take_transitions()
+    detector.observe(active("b", 80), observation(read=2, walk=2))
+    detector.gone("c")
+    assert _emitted(detector) == []
+    detector.gone("a")
+    assert _emitted(detector) == [("b", ACKNOWLEDGED), ("b", STARTED)]
+    assert set(detector._seen_by_id) == {"b", "c"}
+
+
 def test_an_item_that_waits_to_be_claimed_may_be_anybodys_successor() -> None:
     detector = _counting()
     _walk(detector, [active("a", 80)])
