@@ -336,8 +336,9 @@ class Scenario:
         self.audit = Audit(self.reader)
         self.quiet_reads = self.spared_reads = 0
         self.has_deletions = False
-        # Of two items that share an instant and get new ids nobody can tell which is which, and none keeps its place among positions.
-        self._may_contradict = self._ids_change() and (rules.timestamps != "micros" or rules.cursors == "position")
+        # A walk that pauses may lose its place among positions. Of two items that share an instant and get new ids nobody can tell
+        # which is which.
+        self._may_contradict = rules.cursors == "position" or (rules.timestamps != "micros" and self._ids_change())
         self._resyncs_due = 0
         self._may_appear_anywhere = False
         self._calls_since_rest = 0
