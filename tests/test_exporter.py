@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
@@ -46,6 +46,13 @@ def simulator() -> Iterator[Running]:
         yield simulator
 
 
+def config_without_waiting(directory: Path, simulator: Running, **sections: dict[str, Any]) -> Path:
+    """Write a configuration with a slot for every call: one that takes a busy machine a second is not given up for others that wait."""
+    slots = 2 * len(simulator.world.environments())
+    api = {"concurrency": slots} | sections.pop("api", {})
+    return write_config(directory, simulator, api=api, **sections)
+
+
 def assert_exact(scrape: Exposition, simulator: Running, environment_id: str) -> None:
     """Everything that the environment shows equals the simulator's truth, and nothing is missing."""
     truth = simulator.call(simulator.world.truth, environment_id)
@@ -60,7 +67,7 @@ def assert_exact(scrape: Exposition, simulator: Running, environment_id: str) ->
 
 
 def test_every_environment_is_exported_exactly(simulator: Running, tmp_path: Path) -> None:
-    config = write_config(tmp_path, simulator)
+    config = config_without_waiting(tmp_path, simulator)
     with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
         scrape = exporter.scrape()
         for environment in simulator.world.environments():
@@ -71,11 +78,11 @@ def test_five_broken_environments_leave_twenty_healthy_ones_exact_and_in_time(tm
     world = populated_world(25)
     world.add_environment("env_cloud", name="cloud", key="key-cloud", kind="cloud")
     with running(world) as simulator:
-        hang_s = long_call_s(write_config(tmp_path, simulator), tmp_path)
+        hang_s = long_call_s(config_without_waiting(tmp_path, simulator), tmp_path)
         for number, fault in ((20, "hang"), (21, "status-500"), (22, "status-403"), (23, "status-404")):
             simulator.call(simulator.faults.inject, fault, environment_id=f"env_{number}")
         simulator.call(world.delete_environment, "env_24")
-        config = write_config(tmp_path, simulator, api={"timeout": duration(hang_s)})
+        config = config_without_waiting(tmp_path, simulator, api={"timeout": duration(hang_s)})
         broken = ("env_20", "env_21", "env_22", "env_23", "env_cloud")
         with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
             for _ in range(2):
@@ -97,9 +104,9 @@ def duration(seconds: float) -> str:
 
 
 def test_an_environment_whose_list_hangs_still_shows_its_queue(simulator: Running, tmp_path: Path) -> None:
-    hang_s = long_call_s(write_config(tmp_path, simulator), tmp_path)
+    hang_s = long_call_s(config_without_waiting(tmp_path, simulator), tmp_path)
     simulator.call(simulator.faults.inject, "hang", environment_id="env_3", call="list")
-    config = write_config(tmp_path, simulator, api={"timeout": duration(hang_s)})
+    config = config_without_waiting(tmp_path, simulator, api={"timeout": duration(hang_s)})
     with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
         scrape = exporter.scrape(timeout_s=3 * hang_s)
         here = {"environment_id": "env_3"}
@@ -140,7 +147,7 @@ def test_environments_are_read_at_the_same_time(simulator: Running, tmp_path: Pa
 
 
 def test_an_outage_hides_numbers_at_once_and_recovery_shows_exact_ones(simulator: Running, tmp_path: Path) -> None:
-    config = write_config(tmp_path, simulator)
+    config = config_without_waiting(tmp_path, simulator)
     with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
         before = exporter.scrape()
         simulator.call(simulator.faults.inject, "status-503")
@@ -158,7 +165,7 @@ def test_an_outage_hides_numbers_at_once_and_recovery_shows_exact_ones(simulator
 
 
 def test_a_revoked_key_says_auth_once_in_the_log(simulator: Running, tmp_path: Path) -> None:
-    config = write_config(tmp_path, simulator)
+    config = config_without_waiting(tmp_path, simulator)
     with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
         simulator.call(simulator.faults.inject, "status-401", environment_id="env_5")
         for _ in range(3):
@@ -172,7 +179,7 @@ def test_a_revoked_key_says_auth_once_in_the_log(simulator: Running, tmp_path: P
 
 
 def test_scrapes_within_the_minimal_interval_share_one_read(simulator: Running, tmp_path: Path) -> None:
-    config = write_config(tmp_path, simulator, scrape={"min_interval": "60s"})
+    config = config_without_waiting(tmp_path, simulator, scrape={"min_interval": "60s"})
     with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
         first = exporter.scrape()
         calls = simulator.calls.count()
@@ -192,6 +199,6 @@ def test_a_page_size_the_server_refuses_is_asked_again_with_100(tmp_path: Path) 
     environment = world.add_environment("env_small", name="small", key="key", rules=Rules(page_max=100))
     environment.add_finished(250, spacing_s=1.0)
     with running(world) as simulator:
-        config = write_config(tmp_path, simulator)
+        config = config_without_waiting(tmp_path, simulator)
         with exporter_process(f"--config.file={config}", directory=tmp_path) as exporter:
             assert_exact(exporter.scrape(), simulator, "env_small")
