@@ -110,4 +110,6 @@ def test_two_thousand_environments_do_with_a_thousand_descriptors(tmp_path: Path
         assert shown == [{f"env_{number}": 1.0 for number in range(MANY)}] * 2
         errors = scrape.by("managed_agents_exporter_api_errors_total", "reason", source="stats")
         assert {reason for reason, number in errors.items() if number} <= {"timeout"}
-        assert exporter.log().count("\n") < 20, exporter.log()[:2000]
+        # A busy machine makes reads wait longer than others let them, and each says so.
+        others = [line for line in exporter.log().splitlines() if " event=read_" not in line]
+        assert len(others) < 20, others
