@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import math
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import h11
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 READ_BYTES = 64 * 1024
 HEAD_LIMIT_BYTES = 100 * 1024
 SWITCHING_PROTOCOLS = 101
-REMEMBERED_HEADERS = 64
-"""Few are enough: the stats of all environments are asked for with the same."""
 END = h11.EndOfMessage()
 
 
@@ -73,8 +70,7 @@ class Http11Connection(httpcore.AsyncConnectionInterface):
     def _head_of(self, request: httpcore.Request) -> bytes:
         """Write a request without a body."""
         try:
-            checked = _request_with(tuple(request.headers)).headers
-            head = h11.Request(method=request.method, target=request.url.target, headers=checked)
+            head = h11.Request(method=request.method, target=request.url.target, headers=request.headers)
             return (self._machine.send(head) or b"") + (self._machine.send(END) or b"")
         except h11.LocalProtocolError:  # its text quotes what is wrong, which may be a credential
             raise httpcore.LocalProtocolError from None
@@ -131,12 +127,6 @@ class Http11Connection(httpcore.AsyncConnectionInterface):
             if not isinstance(event, h11.InformationalResponse):
                 raise httpcore.RemoteProtocolError
         return event
-
-
-@lru_cache(REMEMBERED_HEADERS)
-def _request_with(headers: tuple[tuple[bytes, bytes], ...]) -> h11.Request:
-    """Check headers once for all requests that have them: the machine takes those of another request unchecked. Raises LocalProtocolError."""
-    return h11.Request(method="GET", target="/", headers=list(headers))
 
 
 class _Body:

@@ -461,9 +461,8 @@ class Scenario:
 
     def check_contradictions(self) -> None:
         """Assert that the list was never walked anew, unless something has happened that nobody can understand otherwise."""
-        shows_twice = (
-            self.reader.overlap or self.reader.repeats
-        )  # then an item may seem to lie before the one behind it
+        # Where pages repeat items, one may seem to lie before the one behind it.
+        shows_twice = self.reader.overlap or self.reader.repeats
         assert shows_twice or self._may_contradict or self.reader.listing().contradictions == 0
 
     def read_quietly(self) -> Read:
